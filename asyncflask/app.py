@@ -1,0 +1,650 @@
+"""The class Flask: configuration and set-up, and a table of contents of everything else."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import typing as t
+import weakref
+from collections.abc import Callable, Coroutine, Iterable
+from datetime import timedelta
+from urllib.parse import quote
+
+from werkzeug.datastructures import ImmutableDict
+from werkzeug.exceptions import Aborter, BadRequest, BadRequestKeyError, HTTPException
+from werkzeug.routing import BuildError, MapAdapter, RequestRedirect, Rule
+from werkzeug.utils import cached_property
+from werkzeug.utils import redirect as _werkzeug_redirect
+from werkzeug.wsgi import get_host
+
+from . import bridge
+from . import typing as ft
+from .config import Config, ConfigAttribute
+from .ctx import AppContext, RequestContext, _AppCtxGlobals
+from .dispatch import make_plan, run_stage
+from .errors import find_error_handler
+from .flashing import get_flashed_messages
+from .globals import _cv_app, _cv_request, g, request, request_ctx, session
+from .hooks import CONTEXT, URL_DEFAULTS, HookList, ordered
+from .json.provider import DefaultJSONProvider, JSONProvider
+from .logging import create_logger
+from .overrides import facade
+from .paths import find_package, get_debug_flag
+from .plan import Plan
+from .responding import make_response
+from .routing import Map
+from .scaffold import Scaffold, _endpoint_from_view_func, _sentinel, setupmethod
+from .sessions import SecureCookieSessionInterface, SessionInterface
+from .templating import DispatchingJinjaLoader, Environment
+from .workers import WorkerPool
+from .wrappers import Request, Response, _split_blueprint_path
+
+if t.TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+    from werkzeug.wrappers import Response as BaseResponse
+
+    from .blueprints import Blueprint
+    from .testing import FlaskClient, FlaskCliRunner
+
+F = t.TypeVar("F", bound=Callable[..., t.Any])
+
+
+def _make_timedelta(value: timedelta | int | None) -> timedelta | None:
+    return value if value is None or isinstance(value, timedelta) else timedelta(seconds=value)
+
+
+def _template_decorator(kind: str) -> t.Any:
+    def decorate(self: Flask, name: str | None = None) -> Callable[[F], F]:
+        def decorator(f: F) -> F:
+            getattr(self, f"add_template_{kind}")(f, name=name)
+            return f
+
+        return decorator
+
+    decorate.__name__ = f"template_{kind}"
+    decorate.__doc__ = f"Decorate a template {kind}; `name` is the function's by default."
+    return setupmethod(decorate)
+
+
+def _template_adder(kind: str) -> t.Any:
+    def add(self: Flask, f: Callable[..., t.Any], name: str | None = None) -> None:
+        getattr(self.jinja_env, f"{kind}s")[name or f.__name__] = f
+
+    add.__name__ = f"add_template_{kind}"
+    add.__doc__ = f"Register a template {kind}; `name` is the function's by default."
+    return setupmethod(add)
+
+
+class Flask(Scaffold):
+    """An application: an ASGI and a WSGI callable at once. `import_name` is usually `__name__`."""
+
+    aborter_class: type[Aborter] = Aborter
+    jinja_environment: type[Environment] = Environment
+    app_ctx_globals_class: type[_AppCtxGlobals] = _AppCtxGlobals
+    config_class: type[Config] = Config
+    json_provider_class: type[JSONProvider] = DefaultJSONProvider
+    jinja_options: dict[str, t.Any] = {}  # noqa: RUF012  # replaced or copied, as in Flask
+    url_rule_class: type[Rule] = Rule
+    url_map_class: type[Map] = Map
+    test_client_class: type[FlaskClient] | None = None
+    test_cli_runner_class: type[FlaskCliRunner] | None = None
+    request_class: type[Request] = Request
+    response_class: type[Response] = Response
+    session_interface: SessionInterface = SecureCookieSessionInterface()
+
+    testing = ConfigAttribute[bool]("TESTING")
+    secret_key = ConfigAttribute[str | bytes | None]("SECRET_KEY")
+    permanent_session_lifetime = ConfigAttribute[timedelta](
+        "PERMANENT_SESSION_LIFETIME",
+        get_converter=_make_timedelta,  # type: ignore[arg-type]  # None only where a user sets it
+    )
+
+    default_config: dict[str, t.Any] = ImmutableDict(
+        {
+            "DEBUG": None,
+            "TESTING": False,
+            "PROPAGATE_EXCEPTIONS": None,
+            "SECRET_KEY": None,
+            "SECRET_KEY_FALLBACKS": None,
+            "PERMANENT_SESSION_LIFETIME": timedelta(days=31),
+            "USE_X_SENDFILE": False,
+            "TRUSTED_HOSTS": None,
+            "SERVER_NAME": None,
+            "APPLICATION_ROOT": "/",
+            "SESSION_COOKIE_NAME": "session",
+            "SESSION_COOKIE_DOMAIN": None,
+            "SESSION_COOKIE_PATH": None,
+            "SESSION_COOKIE_HTTPONLY": True,
+            "SESSION_COOKIE_SECURE": False,
+            "SESSION_COOKIE_PARTITIONED": False,
+            "SESSION_COOKIE_SAMESITE": None,
+            "SESSION_REFRESH_EACH_REQUEST": True,
+            "MAX_CONTENT_LENGTH": None,
+            "MAX_FORM_MEMORY_SIZE": 500_000,
+            "MAX_FORM_PARTS": 1_000,
+            "SEND_FILE_MAX_AGE_DEFAULT": None,
+            "TRAP_BAD_REQUEST_ERRORS": None,
+            "TRAP_HTTP_EXCEPTIONS": False,
+            "EXPLAIN_TEMPLATE_LOADING": False,
+            "PREFERRED_URL_SCHEME": "http",
+            "TEMPLATES_AUTO_RELOAD": None,
+            "MAX_COOKIE_SIZE": 4093,
+            "PROVIDE_AUTOMATIC_OPTIONS": True,
+            # Not in Flask: docs/configuration.md
+            "WORKER_THREADS": 40,
+            "WORKER_QUEUE_LIMIT": 1_000,
+            "BODY_TIMEOUT": 60,
+            "BODY_SPOOL_SIZE": 1024 * 1024,
+        }
+    )
+
+    def __init__(
+        self,
+        import_name: str,
+        static_url_path: str | None = None,
+        static_folder: str | os.PathLike[str] | None = "static",
+        static_host: str | None = None,
+        host_matching: bool = False,
+        subdomain_matching: bool = False,
+        template_folder: str | os.PathLike[str] | None = "templates",
+        instance_path: str | None = None,
+        instance_relative_config: bool = False,
+        root_path: str | None = None,
+    ) -> None:
+        super().__init__(import_name, static_folder, static_url_path, template_folder, root_path)
+        if instance_path is None:
+            instance_path = self.auto_find_instance_path()
+        elif not os.path.isabs(instance_path):
+            raise ValueError(
+                "If an instance path is provided it must be absolute. A relative path was given instead."
+            )
+        self.instance_path = instance_path
+        self.config = self.make_config(instance_relative_config)
+        self.aborter = self.make_aborter()
+        self.json: JSONProvider = self.json_provider_class(self)
+        self.url_build_error_handlers: list[Callable[[Exception, str, dict[str, t.Any]], str]] = []
+        self.teardown_appcontext_funcs: list[ft.TeardownCallable] = []
+        self.shell_context_processors: list[ft.ShellContextProcessorCallable] = []
+        self.blueprints: dict[str, Blueprint] = {}
+        self.extensions: dict[str, t.Any] = {}
+        self.url_map = self.url_map_class(host_matching=host_matching)
+        self.subdomain_matching = subdomain_matching
+        self._got_first_request = False
+        self._show_both_faces()
+        if self.has_static_folder:
+            assert bool(static_host) == host_matching, "Invalid static_host/host_matching combination"
+            self._add_static_rule(static_host)
+
+    def _show_both_faces(self) -> None:
+        """A server that looks at the instance's `__call__` sees an async function; calls go to the class's.
+
+        Without a binding, and with a weak reference, so that the application is free when its last user lets go.
+        """
+        app = weakref.ref(self)
+
+        async def __call__(scope: ft.Scope, receive: ft.Receive, send: ft.Send) -> None:
+            await t.cast(Flask, app()).asgi_app(scope, receive, send)
+
+        self.__dict__["__call__"] = __call__
+
+    def _add_static_rule(self, static_host: str | None) -> None:
+        app = weakref.ref(self)
+        self.add_url_rule(
+            f"{self.static_url_path}/<path:filename>",
+            endpoint="static",
+            host=static_host,
+            view_func=lambda **kwargs: t.cast(Flask, app()).send_static_file(**kwargs),
+        )
+
+    # Plans
+
+    def __setattr__(self, name: str, value: t.Any) -> None:
+        if name == "teardown_appcontext_funcs":
+            value = HookList(value, self._plan_changer())
+        super().__setattr__(name, value)
+        # Plans depend on much of the set-up. After it, attributes are set rarely, and plans are quickly made.
+        self._plan_changer()()
+
+    @property
+    def _plans(self) -> dict[str | None, Plan]:
+        return t.cast("dict[str | None, Plan]", self.__dict__.setdefault("_plan_by_endpoint", {}))
+
+    def _plan_changer(self) -> Callable[[], object]:
+        return self._plans.clear
+
+    def _plan(self, endpoint: str | None) -> Plan:
+        """What runs for an endpoint, and for None where no rule matched."""
+        plan: Plan | None = self.__dict__["_plan_by_endpoint"].get(endpoint)
+        if plan is None:
+            plan = self._plans[endpoint] = make_plan(self, endpoint)
+        return plan
+
+    @cached_property
+    def _workers(self) -> WorkerPool:
+        pool = WorkerPool(self.config["WORKER_THREADS"], self.config["WORKER_QUEUE_LIMIT"])
+        weakref.finalize(self, pool.close)
+        return pool
+
+    def _check_setup_finished(self, f_name: str) -> None:
+        if self._got_first_request:
+            raise AssertionError(
+                f"The setup method '{f_name}' can no longer be called on the application. It has already handled its"
+                " first request, any changes will not be applied consistently.\n"
+                "Make sure all imports, decorators, functions, etc. needed to set up the application are done before"
+                " running it."
+            )
+
+    # Set-up
+
+    @cached_property
+    def name(self) -> str:  # type: ignore[override]  # computed here, given to a blueprint
+        """The import name, or the file's name where the module was run as a script."""
+        if self.import_name != "__main__":
+            return self.import_name
+        filename = getattr(sys.modules["__main__"], "__file__", None)
+        return "__main__" if filename is None else os.path.splitext(os.path.basename(filename))[0]
+
+    @cached_property
+    def logger(self) -> logging.Logger:
+        return create_logger(self)
+
+    @cached_property
+    def jinja_env(self) -> Environment:
+        return self.create_jinja_environment()
+
+    @property
+    def debug(self) -> bool:
+        return t.cast(bool, self.config["DEBUG"])
+
+    @debug.setter
+    def debug(self, value: bool) -> None:
+        self.config["DEBUG"] = value
+        if self.config["TEMPLATES_AUTO_RELOAD"] is None:
+            self.jinja_env.auto_reload = value
+
+    def make_config(self, instance_relative: bool = False) -> Config:
+        root = self.instance_path if instance_relative else self.root_path
+        return self.config_class(root, {**self.default_config, "DEBUG": get_debug_flag()})
+
+    def make_aborter(self) -> Aborter:
+        return self.aborter_class()
+
+    def auto_find_instance_path(self) -> str:
+        """`instance` beside the package, or `var/NAME-instance` below the prefix of an installed one."""
+        prefix, package_path = find_package(self.import_name)
+        if prefix is None:
+            return os.path.join(package_path, "instance")
+        return os.path.join(prefix, "var", f"{self.name}-instance")
+
+    def create_jinja_environment(self) -> Environment:
+        options = dict(self.jinja_options)
+        options.setdefault("autoescape", self.select_jinja_autoescape)
+        if "auto_reload" not in options:
+            auto_reload = self.config["TEMPLATES_AUTO_RELOAD"]
+            options["auto_reload"] = self.debug if auto_reload is None else auto_reload
+        environment = self.jinja_environment(self, **options)
+        environment.globals.update(
+            url_for=self.url_for,
+            get_flashed_messages=get_flashed_messages,
+            config=self.config,
+            # As globals too, for templates that are imported without context.
+            request=request,
+            session=session,
+            g=g,
+        )
+        environment.policies["json.dumps_function"] = self.json.dumps
+        return environment
+
+    def create_global_jinja_loader(self) -> DispatchingJinjaLoader:
+        return DispatchingJinjaLoader(self)
+
+    def select_jinja_autoescape(self, filename: str | None) -> bool:
+        return filename is None or filename.endswith((".html", ".htm", ".xml", ".xhtml", ".svg"))
+
+    add_template_filter = _template_adder("filter")
+    add_template_test = _template_adder("test")
+    add_template_global = _template_adder("global")
+    template_filter = _template_decorator("filter")
+    template_test = _template_decorator("test")
+    template_global = _template_decorator("global")
+
+    @setupmethod
+    def register_blueprint(self, blueprint: Blueprint, **options: t.Any) -> None:
+        """Register a blueprint; options override its own (url_prefix, subdomain, name, url_defaults, cli_group)."""
+        blueprint.register(self, options)
+
+    def iter_blueprints(self) -> t.ValuesView[Blueprint]:
+        return self.blueprints.values()
+
+    @setupmethod
+    def teardown_appcontext(self, f: F) -> F:
+        """Runs when an application context ends, with the error or None."""
+        self.teardown_appcontext_funcs.append(f)
+        return f
+
+    @setupmethod
+    def shell_context_processor(self, f: F) -> F:
+        self.shell_context_processors.append(f)
+        return f
+
+    @setupmethod
+    def add_url_rule(
+        self,
+        rule: str,
+        endpoint: str | None = None,
+        view_func: ft.RouteCallable | None = None,
+        provide_automatic_options: bool | None = None,
+        **options: t.Any,
+    ) -> None:
+        """Add a URL rule and its view. `methods` is GET by default; further options go to Werkzeug's Rule."""
+        if endpoint is None:
+            endpoint = _endpoint_from_view_func(view_func)
+        methods = _rule_methods(view_func, options.pop("methods", None))
+        if provide_automatic_options is None:
+            provide_automatic_options = getattr(view_func, "provide_automatic_options", None)
+        if provide_automatic_options is None:
+            provide_automatic_options = "OPTIONS" not in methods and self.config["PROVIDE_AUTOMATIC_OPTIONS"]
+            if provide_automatic_options:
+                methods.add("OPTIONS")
+        methods |= set(getattr(view_func, "required_methods", ()))
+        url_rule: t.Any = self.url_rule_class(rule, methods=methods, endpoint=endpoint, **options)
+        url_rule.provide_automatic_options = provide_automatic_options
+        self.url_map.add(url_rule)
+        if view_func is not None:
+            self._set_view(endpoint, view_func)
+
+    def _set_view(self, endpoint: str, view_func: ft.RouteCallable) -> None:
+        existing = self.view_functions.get(endpoint)
+        if existing is not None and existing != view_func:
+            raise AssertionError(
+                f"View function mapping is overwriting an existing endpoint function: {endpoint}"
+            )
+        self.view_functions[endpoint] = view_func
+
+    # Contexts
+
+    def app_context(self) -> AppContext:
+        return AppContext(self)
+
+    @facade
+    def request_context(self, environ: WSGIEnvironment) -> RequestContext:
+        return RequestContext(self, environ)
+
+    def test_request_context(self, *args: t.Any, **kwargs: t.Any) -> RequestContext:
+        """A request context for a test; arguments as for werkzeug.test.EnvironBuilder, without `app`."""
+        from .testing import EnvironBuilder
+
+        builder = EnvironBuilder(self, *args, **kwargs)
+        try:
+            return self.request_context(builder.get_environ())
+        finally:
+            builder.close()
+
+    # The request cycle: sync forms of the stages in dispatch.py. A subclass may override any of them.
+
+    @facade
+    def full_dispatch_request(self) -> Response:
+        return t.cast(Response, run_stage("full_dispatch_request"))
+
+    @facade
+    def preprocess_request(self) -> ft.ResponseReturnValue | None:
+        return t.cast("ft.ResponseReturnValue | None", run_stage("preprocess_request"))
+
+    @facade
+    def dispatch_request(self) -> ft.ResponseReturnValue:
+        return t.cast(ft.ResponseReturnValue, run_stage("dispatch_request"))
+
+    @facade
+    def finalize_request(
+        self, rv: ft.ResponseReturnValue | HTTPException, from_error_handler: bool = False
+    ) -> Response:
+        return t.cast(Response, run_stage("finalize_request", rv, from_error_handler))
+
+    @facade
+    def process_response(self, response: Response) -> Response:
+        return t.cast(Response, run_stage("process_response", response))
+
+    @facade
+    def handle_user_exception(self, e: Exception) -> HTTPException | ft.ResponseReturnValue:
+        return t.cast(ft.ResponseReturnValue, run_stage("handle_user_exception", e))
+
+    @facade
+    def handle_http_exception(self, e: HTTPException) -> HTTPException | ft.ResponseReturnValue:
+        return t.cast(ft.ResponseReturnValue, run_stage("handle_http_exception", e))
+
+    @facade
+    def handle_exception(self, e: Exception) -> Response:
+        return t.cast(Response, run_stage("handle_exception", e))
+
+    @facade
+    def do_teardown_request(self, exc: BaseException | None = _sentinel) -> None:  # type: ignore[assignment]  # sentinel
+        run_stage("do_teardown_request", sys.exc_info()[1] if exc is _sentinel else exc)
+
+    @facade
+    def do_teardown_appcontext(self, exc: BaseException | None = _sentinel) -> None:  # type: ignore[assignment]
+        run_stage("do_teardown_appcontext", sys.exc_info()[1] if exc is _sentinel else exc)
+
+    def make_response(self, rv: ft.ResponseReturnValue) -> Response:
+        """The response object of a view's return value. Raises TypeError if it is none of the valid types."""
+        return make_response(self, rv)
+
+    def make_default_options_response(self) -> Response:
+        adapter = t.cast(MapAdapter, request_ctx.url_adapter)
+        response = self.response_class()
+        response.allow.update(adapter.allowed_methods())
+        return response
+
+    def raise_routing_exception(self, request: Request) -> t.NoReturn:
+        error = t.cast(HTTPException, request.routing_exception)
+        keeps_body = error.code in {307, 308} or request.method in {"GET", "HEAD", "OPTIONS"}
+        if not self.debug or not isinstance(error, RequestRedirect) or keeps_body:
+            raise error
+        from .debughelpers import FormDataRoutingRedirect
+
+        raise FormDataRoutingRedirect(request)
+
+    def trap_http_exception(self, e: Exception) -> bool:
+        """Whether an HTTP error shall not be answered but raised to the caller. Config: TRAP_*."""
+        if self.config["TRAP_HTTP_EXCEPTIONS"]:
+            return True
+        trap_bad_request = self.config["TRAP_BAD_REQUEST_ERRORS"]
+        if trap_bad_request is None:
+            return bool(self.debug) and isinstance(e, BadRequestKeyError)
+        return bool(trap_bad_request) and isinstance(e, BadRequest)
+
+    def should_ignore_error(self, error: BaseException | None) -> bool:
+        """Whether teardowns shall not be told of this error."""
+        return False
+
+    def log_exception(self, exc_info: t.Any) -> None:
+        self.logger.error(f"Exception on {request.path} [{request.method}]", exc_info=exc_info)
+
+    def _find_error_handler(self, e: Exception, blueprints: list[str]) -> ft.ErrorHandlerCallable | None:
+        return find_error_handler(self, e, blueprints)
+
+    # Between sync and async
+
+    @facade
+    def ensure_sync(self, func: Callable[..., t.Any]) -> Callable[..., t.Any]:
+        """`func` itself if it is sync, else a function that runs it on the loop while its thread waits."""
+        return self.async_to_sync(func) if bridge.is_async(func) else func
+
+    @facade
+    def async_to_sync(self, func: Callable[..., Coroutine[t.Any, t.Any, t.Any]]) -> Callable[..., t.Any]:
+        return bridge.to_sync(func)
+
+    def ensure_async(self, func: Callable[..., t.Any]) -> Callable[..., t.Awaitable[t.Any]]:
+        """`func` itself if it is async, else a function to await that runs it in the request's thread."""
+        return func if bridge.is_async(func) else self.sync_to_async(func)
+
+    def sync_to_async(self, func: Callable[..., t.Any]) -> Callable[..., t.Awaitable[t.Any]]:
+        return bridge.to_async(func)
+
+    # URLs
+
+    @facade
+    def create_url_adapter(self, request: Request | None) -> MapAdapter | None:
+        """The adapter of a request, or of an application context (None without SERVER_NAME)."""
+        if request is None:
+            if self.config["SERVER_NAME"] is None:
+                return None
+            return self.url_map.bind(
+                self.config["SERVER_NAME"],
+                script_name=self.config["APPLICATION_ROOT"],
+                url_scheme=self.config["PREFERRED_URL_SCHEME"],
+            )
+        if self.config["TRUSTED_HOSTS"] is not None:
+            request.trusted_hosts = self.config["TRUSTED_HOSTS"]
+        # Checked here for its error; kept where a test or middleware changed the environ since.
+        request.host = get_host(request.environ, request.trusted_hosts)
+        subdomain = server_name = None
+        if not self.url_map.host_matching:
+            server_name = self.config["SERVER_NAME"]
+            if not self.subdomain_matching:
+                subdomain = self.url_map.default_subdomain or ""
+        return self.url_map.bind_to_environ(request.environ, server_name=server_name, subdomain=subdomain)
+
+    def url_for(
+        self,
+        /,
+        endpoint: str,
+        *,
+        _anchor: str | None = None,
+        _method: str | None = None,
+        _scheme: str | None = None,
+        _external: bool | None = None,
+        **values: t.Any,
+    ) -> str:
+        """The URL of an endpoint; a leading dot means the current blueprint. Unknown values become the query."""
+        adapter, endpoint, external = self._url_source(endpoint, _scheme)
+        if _external is None:
+            _external = external
+        if _scheme is not None and not _external:
+            raise ValueError("When specifying '_scheme', '_external' must be True.")
+        self.inject_url_defaults(endpoint, values)
+        try:
+            url = adapter.build(
+                endpoint, values, method=_method, url_scheme=_scheme, force_external=_external
+            )
+        except BuildError as error:
+            values.update(_anchor=_anchor, _method=_method, _scheme=_scheme, _external=_external)
+            return self.handle_url_build_error(error, endpoint, values)
+        return url if _anchor is None else f"{url}#{quote(_anchor, safe='%!#$&()*+,/:;=?@')}"
+
+    def _url_source(self, endpoint: str, scheme: str | None) -> tuple[MapAdapter, str, bool]:
+        """What builds the URL, the full endpoint, and whether URLs are external by default."""
+        ctx = _cv_request.get(None)
+        if ctx is not None:
+            if endpoint[:1] == ".":
+                blueprint = ctx.request.blueprint
+                endpoint = endpoint[1:] if blueprint is None else f"{blueprint}{endpoint}"
+            return t.cast(MapAdapter, ctx.url_adapter), endpoint, scheme is not None
+        app_ctx = _cv_app.get(None)
+        adapter = self.create_url_adapter(None) if app_ctx is None else app_ctx.url_adapter
+        if adapter is None:
+            raise RuntimeError(
+                "Unable to build URLs outside an active request without 'SERVER_NAME' configured. Also configure"
+                " 'APPLICATION_ROOT' and 'PREFERRED_URL_SCHEME' as needed."
+            )
+        return adapter, endpoint, True
+
+    def inject_url_defaults(self, endpoint: str, values: dict[str, t.Any]) -> None:
+        blueprints = _split_blueprint_path(endpoint.rpartition(".")[0]) if "." in endpoint else ()
+        for f in ordered(t.cast(t.Any, self.url_default_functions), URL_DEFAULTS, blueprints):
+            f(endpoint, values)
+
+    def handle_url_build_error(self, error: BuildError, endpoint: str, values: dict[str, t.Any]) -> str:
+        """The first answer of `url_build_error_handlers`; without one the error goes on."""
+        for handler in self.url_build_error_handlers:
+            try:
+                url = handler(error, endpoint, values)
+            except BuildError as newer:
+                error = newer
+            else:
+                if url is not None:
+                    return url
+        if error is sys.exc_info()[1]:
+            raise
+        raise error
+
+    def redirect(self, location: str, code: int = 302) -> BaseResponse:
+        return _werkzeug_redirect(location, code=code, Response=self.response_class)
+
+    # Templates and resources
+
+    def update_template_context(self, context: dict[str, t.Any]) -> None:
+        """Add what context processors give; what is there already wins."""
+        given = context.copy()
+        blueprints = request.blueprints if request else ()
+        for f in ordered(t.cast(t.Any, self.template_context_processors), CONTEXT, blueprints):
+            context.update(self.ensure_sync(f)())
+        context.update(given)
+
+    def make_shell_context(self) -> dict[str, t.Any]:
+        context: dict[str, t.Any] = {"app": self, "g": g}
+        for processor in self.shell_context_processors:
+            context.update(processor())
+        return context
+
+    def open_instance_resource(
+        self, resource: str, mode: str = "rb", encoding: str | None = "utf-8"
+    ) -> t.IO[t.Any]:
+        """A file below `instance_path`."""
+        path = os.path.join(self.instance_path, resource)
+        return open(path, mode) if "b" in mode else open(path, mode, encoding=encoding)
+
+    # Tools
+
+    def run(
+        self,
+        host: str | None = None,
+        port: int | None = None,
+        debug: bool | None = None,
+        load_dotenv: bool = True,
+        **options: t.Any,
+    ) -> None:
+        """Serve for development, on uvicorn. Options: use_reloader, ssl_context, extra_files, uvicorn's own."""
+        from .serving import run_from_app
+
+        run_from_app(self, host, port, debug, load_dotenv, **options)
+
+    def test_client(self, use_cookies: bool = True, **kwargs: t.Any) -> FlaskClient:
+        cls = self.test_client_class
+        if cls is None:
+            from .testing import FlaskClient as cls
+        return cls(self, self.response_class, use_cookies=use_cookies, **kwargs)
+
+    def test_cli_runner(self, **kwargs: t.Any) -> FlaskCliRunner:
+        cls = self.test_cli_runner_class
+        if cls is None:
+            from .testing import FlaskCliRunner as cls
+        return cls(self, **kwargs)
+
+    # The two faces. Middleware wraps `asgi_app` or `wsgi_app`; the object itself stays the application.
+
+    async def asgi_app(self, scope: ft.Scope, receive: ft.Receive, send: ft.Send) -> None:
+        """The application as ASGI 3 knows it."""
+        from .asgi import serve  # asyncio is imported by those who serve ASGI
+
+        await serve(self, scope, receive, send)
+
+    def wsgi_app(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """The application as WSGI knows it (PEP 3333)."""
+        from .wsgi import serve
+
+        return serve(self, environ, start_response)
+
+    def __call__(self, *args: t.Any) -> t.Any:
+        """`(scope, receive, send)` is ASGI, `(environ, start_response)` is WSGI."""
+        return self.asgi_app(*args) if len(args) == 3 else self.wsgi_app(*args)
+
+
+def _rule_methods(view_func: t.Any, methods: t.Any) -> set[str]:
+    if methods is None:
+        methods = getattr(view_func, "methods", None) or ("GET",)
+    if isinstance(methods, str):
+        raise TypeError(
+            'Allowed methods must be a list of strings, for example: @app.route(..., methods=["POST"])'
+        )
+    return {item.upper() for item in methods}

@@ -1,0 +1,278 @@
+"""Blueprints: routes and hooks recorded now and registered on an application later, once or several times."""
+
+from __future__ import annotations
+
+import os
+import typing as t
+from collections import defaultdict
+from collections.abc import Callable
+from functools import update_wrapper
+
+from . import typing as ft
+from .hooks import AFTER, BEFORE, CONTEXT, HOOK_KINDS, PREPROCESS, TEARDOWN, URL_DEFAULTS, HookKind
+from .scaffold import Scaffold, _endpoint_from_view_func, _sentinel, setupmethod
+
+if t.TYPE_CHECKING:
+    from .app import Flask
+
+F = t.TypeVar("F", bound=Callable[..., t.Any])
+DeferredSetupFunction = Callable[["BlueprintSetupState"], None]
+
+
+class BlueprintSetupState:
+    """One registration of a blueprint: its options, resolved, and a way to add rules under them."""
+
+    def __init__(self, blueprint: Blueprint, app: Flask, options: t.Any, first_registration: bool) -> None:
+        self.app = app
+        self.blueprint = blueprint
+        self.options = options
+        self.first_registration = first_registration
+        self.subdomain = _given(options.get("subdomain"), blueprint.subdomain)
+        self.url_prefix = _given(options.get("url_prefix"), blueprint.url_prefix)
+        self.name = options.get("name", blueprint.name)
+        self.name_prefix = options.get("name_prefix", "")
+        self.url_defaults = {**blueprint.url_values_defaults, **dict(options.get("url_defaults", ()))}
+
+    def add_url_rule(
+        self, rule: str, endpoint: str | None = None, view_func: ft.RouteCallable | None = None, **options: t.Any
+    ) -> None:
+        """Add a rule under the blueprint's prefix, subdomain, name and defaults."""
+        if self.url_prefix is not None:
+            rule = _join_paths(self.url_prefix, rule) if rule else self.url_prefix
+        options.setdefault("subdomain", self.subdomain)
+        if endpoint is None:
+            endpoint = _endpoint_from_view_func(view_func)
+        defaults = {**self.url_defaults, **options.pop("defaults", {})}
+        full_name = f"{self.name_prefix}.{self.name}.{endpoint}".lstrip(".")
+        self.app.add_url_rule(rule, full_name, view_func, defaults=defaults, **options)
+
+
+def _given(value: t.Any, default: t.Any) -> t.Any:
+    return default if value is None else value
+
+
+def _join_paths(prefix: str, path: str) -> str:
+    return f"{prefix.rstrip('/')}/{path.lstrip('/')}"
+
+
+def _app_hook_decorator(kind: HookKind, name: str, doc: str) -> t.Any:
+    def register(self: Blueprint, f: F) -> F:
+        self.record_once(lambda state: getattr(state.app, kind.attribute).setdefault(None, []).append(f))
+        return f
+
+    register.__name__ = name
+    register.__doc__ = doc
+    return setupmethod(register)
+
+
+def _template_adder(kind: str) -> t.Any:
+    def add(self: Blueprint, f: Callable[..., t.Any], name: str | None = None) -> None:
+        self.record_once(lambda state: getattr(state.app, f"add_template_{kind}")(f, name))
+
+    add.__name__ = f"add_app_template_{kind}"
+    add.__doc__ = f"Register a template {kind} for all templates of the application."
+    return setupmethod(add)
+
+
+def _template_decorator(kind: str) -> t.Any:
+    def decorate(self: Blueprint, name: str | None = None) -> Callable[[F], F]:
+        def decorator(f: F) -> F:
+            getattr(self, f"add_app_template_{kind}")(f, name=name)
+            return f
+
+        return decorator
+
+    decorate.__name__ = f"app_template_{kind}"
+    decorate.__doc__ = f"Decorate a template {kind} for all templates of the application."
+    return setupmethod(decorate)
+
+
+class Blueprint(Scaffold):
+    """A part of an application. `name` prefixes its endpoints and may not contain a dot."""
+
+    _got_registered_once = False
+
+    def __init__(
+        self,
+        name: str,
+        import_name: str,
+        static_folder: str | os.PathLike[str] | None = None,
+        static_url_path: str | None = None,
+        template_folder: str | os.PathLike[str] | None = None,
+        url_prefix: str | None = None,
+        subdomain: str | None = None,
+        url_defaults: dict[str, t.Any] | None = None,
+        root_path: str | None = None,
+        cli_group: str | None = _sentinel,  # type: ignore[assignment]  # None has a meaning of its own
+    ) -> None:
+        super().__init__(import_name, static_folder, static_url_path, template_folder, root_path)
+        if not name:
+            raise ValueError("'name' may not be empty.")
+        if "." in name:
+            raise ValueError("'name' may not contain a dot '.' character.")
+        self.name = name
+        self.url_prefix = url_prefix
+        self.subdomain = subdomain
+        self.deferred_functions: list[DeferredSetupFunction] = []
+        self.url_values_defaults = {} if url_defaults is None else url_defaults
+        self.cli_group = cli_group
+        self._blueprints: list[tuple[Blueprint, dict[str, t.Any]]] = []
+
+    def _check_setup_finished(self, f_name: str) -> None:
+        if self._got_registered_once:
+            raise AssertionError(
+                f"The setup method '{f_name}' can no longer be called on the blueprint '{self.name}'. It has already"
+                " been registered at least once, any changes will not be applied consistently.\n"
+                "Make sure all imports, decorators, functions, etc. needed to set up the blueprint are done before"
+                " registering it."
+            )
+
+    # Recording
+
+    @setupmethod
+    def record(self, func: DeferredSetupFunction) -> None:
+        """Call `func(state)` at each registration."""
+        self.deferred_functions.append(func)
+
+    @setupmethod
+    def record_once(self, func: DeferredSetupFunction) -> None:
+        """Call `func(state)` at the first registration on an application."""
+
+        def wrapper(state: BlueprintSetupState) -> None:
+            if state.first_registration:
+                func(state)
+
+        self.record(update_wrapper(wrapper, func))
+
+    @setupmethod
+    def register_blueprint(self, blueprint: Blueprint, **options: t.Any) -> None:
+        """Nest `blueprint`: it is registered with this one, below its prefix, subdomain and name."""
+        if blueprint is self:
+            raise ValueError("Cannot register a blueprint on itself")
+        self._blueprints.append((blueprint, options))
+
+    @setupmethod
+    def add_url_rule(
+        self,
+        rule: str,
+        endpoint: str | None = None,
+        view_func: ft.RouteCallable | None = None,
+        provide_automatic_options: bool | None = None,
+        **options: t.Any,
+    ) -> None:
+        """Record a URL rule; as Flask.add_url_rule, relative to the blueprint."""
+        if endpoint and "." in endpoint:
+            raise ValueError("'endpoint' may not contain a dot '.' character.")
+        if view_func and "." in getattr(view_func, "__name__", ""):
+            raise ValueError("'view_func' name may not contain a dot '.' character.")
+        self.record(
+            lambda state: state.add_url_rule(
+                rule, endpoint, view_func, provide_automatic_options=provide_automatic_options, **options
+            )
+        )
+
+    # Hooks of the whole application
+
+    before_app_request = _app_hook_decorator(BEFORE, "before_app_request", "before_request for every request.")
+    after_app_request = _app_hook_decorator(AFTER, "after_app_request", "after_request for every request.")
+    teardown_app_request = _app_hook_decorator(TEARDOWN, "teardown_app_request", "teardown_request for every request.")
+    app_context_processor = _app_hook_decorator(CONTEXT, "app_context_processor", "context_processor for all templates.")
+    app_url_value_preprocessor = _app_hook_decorator(
+        PREPROCESS, "app_url_value_preprocessor", "url_value_preprocessor for every request."
+    )
+    app_url_defaults = _app_hook_decorator(URL_DEFAULTS, "app_url_defaults", "url_defaults for every endpoint.")
+
+    @setupmethod
+    def app_errorhandler(self, code: type[Exception] | int) -> Callable[[F], F]:
+        """errorhandler for every request."""
+
+        def decorator(f: F) -> F:
+            self.record_once(lambda state: state.app.register_error_handler(code, f))
+            return f
+
+        return decorator
+
+    add_app_template_filter = _template_adder("filter")
+    add_app_template_test = _template_adder("test")
+    add_app_template_global = _template_adder("global")
+    app_template_filter = _template_decorator("filter")
+    app_template_test = _template_decorator("test")
+    app_template_global = _template_decorator("global")
+
+    # Registering
+
+    def make_setup_state(
+        self, app: Flask, options: dict[str, t.Any], first_registration: bool = False
+    ) -> BlueprintSetupState:
+        return BlueprintSetupState(self, app, options, first_registration)
+
+    def register(self, app: Flask, options: dict[str, t.Any]) -> None:
+        """Called by Flask.register_blueprint. Raises ValueError for a name that is taken."""
+        name = f"{options.get('name_prefix', '')}.{options.get('name', self.name)}".lstrip(".")
+        self._check_name_free(app, name, options.get("name", self.name))
+        first_registration = not any(blueprint is self for blueprint in app.blueprints.values())
+        app.blueprints[name] = self
+        self._got_registered_once = True
+        state = self.make_setup_state(app, options, first_registration)
+        if self.has_static_folder:
+            rule = f"{self.static_url_path}/<path:filename>"
+            state.add_url_rule(rule, view_func=self.send_static_file, endpoint="static")
+        self._merge_functions(app, name)
+        for deferred in self.deferred_functions:
+            deferred(state)
+        self._register_commands(app, name, options)
+        for child, child_options in self._blueprints:
+            child.register(app, _nested_options(state, name, child, child_options))
+
+    def _check_name_free(self, app: Flask, name: str, own_name: str) -> None:
+        if name in app.blueprints:
+            which = "this" if app.blueprints[name] is self else "a different"
+            where = "" if own_name == name else f" '{name}'"
+            raise ValueError(
+                f"The name '{own_name}' is already registered for {which} blueprint{where}."
+                " Use 'name=' to provide a unique name."
+            )
+
+    def _merge_functions(self, app: Flask, name: str) -> None:
+        """Hand this blueprint's hooks, handlers and views to the application, under its registered name."""
+
+        def full(key: str | None) -> str:
+            return name if key is None else f"{name}.{key}"
+
+        for key, by_code in self.error_handler_spec.items():
+            copies = {code: dict(handlers) for code, handlers in by_code.items()}
+            app.error_handler_spec[full(key)] = defaultdict(dict, copies)
+        app.view_functions.update(self.view_functions)
+        for kind in HOOK_KINDS:
+            target = getattr(app, kind.attribute)
+            for key, functions in getattr(self, kind.attribute).items():
+                target[full(key)].extend(functions)
+
+    def _register_commands(self, app: Flask, name: str, options: dict[str, t.Any]) -> None:
+        if "cli" not in self.__dict__ or not self.cli.commands:
+            return
+        group = options.get("cli_group", self.cli_group)
+        if group is None:
+            app.cli.commands.update(self.cli.commands)
+        else:
+            self.cli.name = name if group is _sentinel else group
+            app.cli.add_command(self.cli)
+
+
+def _nested_options(
+    state: BlueprintSetupState, name: str, child: Blueprint, options: dict[str, t.Any]
+) -> dict[str, t.Any]:
+    """The child's options below its parent's prefix, subdomain and name."""
+    options = options.copy()
+    subdomain = _given(options.get("subdomain"), child.subdomain)
+    if state.subdomain is not None:
+        subdomain = state.subdomain if subdomain is None else f"{subdomain}.{state.subdomain}"
+    if subdomain is not None:
+        options["subdomain"] = subdomain
+    prefix = _given(options.get("url_prefix"), child.url_prefix)
+    if state.url_prefix is not None:
+        prefix = state.url_prefix if prefix is None else _join_paths(state.url_prefix, prefix)
+    if prefix is not None:
+        options["url_prefix"] = prefix
+    options["name_prefix"] = name
+    return options

@@ -1,0 +1,142 @@
+"""Request bodies over ASGI: read under limits, spooled to disk past a threshold, or read on from a worker thread.
+
+What the first `receive()` brings is kept in memory; often that is all. A larger body is
+
+    read through the event loop, piece by piece, when sync code in a worker thread reads it (nothing is stored), or
+    read before the first async step (`load`), since sync access such as `request.form` cannot wait on the loop.
+
+A body that declares more than the limit is never read: the access raises 413. One that stalls gives 408.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import typing as t
+from functools import partial
+from tempfile import SpooledTemporaryFile
+
+from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge, RequestTimeout
+
+from .bridge import Host, run_in_thread, wait_for
+
+if t.TYPE_CHECKING:
+    from .typing import Receive
+
+CHUNK = 64 * 1024
+
+
+class BodyReader:
+    """Pieces of one request's body from `receive`. `timeout` in seconds bounds the wait for each piece."""
+
+    def __init__(self, receive: Receive, timeout: float | None) -> None:
+        self.receive = receive
+        self.timeout = timeout
+        self.complete = False
+
+    async def read(self) -> bytes:
+        """The next piece, b"" at the end. Raises ClientDisconnected, RequestTimeout."""
+        while not self.complete:
+            try:
+                async with asyncio.timeout(self.timeout):
+                    message = await self.receive()
+            except TimeoutError:
+                raise RequestTimeout(f"No data of the request's body arrived for {self.timeout} seconds.") from None
+            if message["type"] == "http.disconnect":
+                self.complete = True
+                raise ClientDisconnected()
+            self.complete = not message.get("more_body", False)
+            if message.get("body"):
+                return t.cast(bytes, message["body"])
+        return b""
+
+
+class BodyStream(io.RawIOBase):
+    """A body as a file. Until `load` was called its rest is read through the loop, from a thread only."""
+
+    def __init__(self, reader: BodyReader, first: bytes, spool_size: int) -> None:
+        self.reader = reader
+        self.rest = memoryview(first)
+        self.spool_size = spool_size
+        self.spool: SpooledTemporaryFile[bytes] | None = None
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: t.Any) -> int:
+        if self.spool is not None:
+            return self.spool.readinto(buffer)
+        if not self.rest and not self.reader.complete:
+            self.rest = memoryview(wait_for(self.reader.read()))
+        piece = self.rest[: len(buffer)]
+        buffer[: len(piece)] = piece
+        self.rest = self.rest[len(piece) :]
+        return len(piece)
+
+    def readall(self) -> bytes:
+        if self.spool is not None:
+            return self.spool.read()
+        pieces = [bytes(self.rest)]
+        self.rest = memoryview(b"")
+        while not self.reader.complete:
+            pieces.append(wait_for(self.reader.read()))
+        return b"".join(pieces)
+
+    async def load(self, limit: int | None) -> None:
+        """On the loop: read the rest into a spool of at most `limit` + 1 bytes; more than that is the reader's 413."""
+        spool = SpooledTemporaryFile[bytes](max_size=self.spool_size)
+        size = 0
+        piece = bytes(self.rest)
+        while piece:
+            size += len(piece)
+            if limit is not None and size > limit:
+                spool.write(piece[: limit + 1])
+                break
+            # Only a write that goes to the disk leaves the loop.
+            if size > self.spool_size:
+                await run_in_thread(spool.write, piece)
+            else:
+                spool.write(piece)
+            piece = await self.reader.read()
+        spool.seek(0)
+        self.spool = spool
+
+    def close(self) -> None:
+        if self.spool is not None:
+            self.spool.close()
+        super().close()
+
+
+class UnreadBody:
+    """What an ASGI request still has to receive (`Host.unread`)."""
+
+    def __init__(self, stream: BodyStream, request: t.Any) -> None:
+        self.stream = stream
+        self.request = request
+
+    async def load(self, host: Host) -> None:
+        limit = self.request.max_content_length
+        length = self.request.content_length
+        if limit is None or length is None or length <= limit:
+            await self.stream.load(limit)
+
+
+class UnreadInput:
+    """A WSGI request's body, read in the server's thread before its first async step."""
+
+    def __init__(self, request: t.Any, spool_size: int) -> None:
+        self.request = request
+        self.spool_size = spool_size
+
+    async def load(self, host: Host) -> None:
+        spool = SpooledTemporaryFile[bytes](max_size=self.spool_size)
+        request = self.request
+        try:
+            for piece in iter(partial(request.stream.read, CHUNK), b""):
+                spool.write(piece)
+        except RequestEntityTooLarge:
+            spool.close()  # the view's own access raises it again
+            return
+        spool.seek(0)
+        request.environ["wsgi.input"] = spool
+        request.__dict__["stream"] = spool

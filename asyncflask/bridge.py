@@ -1,0 +1,353 @@
+"""The bridge between sync and async code: where a step runs, and how one side waits for the other.
+
+A *step* is a user's function in the request cycle: a hook, a view, an error handler. Its kind says where it may run:
+
+    LOOP     a coroutine function (or async generator function): on an event loop
+    THREAD   any other function: in a thread, never on the event loop
+    ANYWHERE a function marked `nonblocking`: wherever the request happens to be
+
+The request cycle is written once, as `async def`. Who runs it is the *host*:
+
+    driven   one `coro.send(None)` in the caller's thread. There is no event loop; an async step is sent to the serving
+             loop, or to the process's background loop, while the thread waits. WSGI, and Flask's sync methods.
+    Runner   (runner.py) moves the coroutine between the event loop and the request's worker thread. ASGI.
+    task     an ordinary coroutine on a loop, not moved: a sync step is sent to a thread and awaited. `async with` contexts.
+
+A context variable that one side sets is seen by the other: the Runner uses one `contextvars.Context` in both places;
+the others copy it there and adopt the changes when they come back.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import threading
+import typing as t
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine, Generator
+from contextvars import Context, ContextVar, copy_context
+from functools import partial, update_wrapper
+
+from .workers import Lane, Ticket
+
+if t.TYPE_CHECKING:
+    from asyncio import AbstractEventLoop, Future
+
+    from blinker import Signal
+
+T = t.TypeVar("T")
+F = t.TypeVar("F", bound=Callable[..., t.Any])
+
+LOOP = "loop"
+THREAD = "thread"
+ANYWHERE = "anywhere"
+# Hosts that do not move: see the module's docstring.
+DRIVEN = "driven"
+TASK = "task"
+
+Step = tuple[str, Callable[..., t.Any]]
+
+
+def nonblocking(f: F) -> F:
+    """Mark a sync view or hook as safe on the event loop: it does no I/O, waits for nothing and is short."""
+    f._nonblocking = True  # type: ignore[attr-defined]  # functions take attributes
+    return f
+
+
+def is_async(f: t.Any) -> bool:
+    """Whether a call of `f` gives a coroutine or an async generator, so that it belongs on the loop."""
+    while isinstance(f, partial):
+        f = f.func
+    if inspect.iscoroutinefunction(f) or inspect.isasyncgenfunction(f):
+        return True
+    call = getattr(type(f), "__call__", None)  # noqa: B004  # its function is wanted, not whether it exists
+    return inspect.iscoroutinefunction(call) or inspect.isasyncgenfunction(call)
+
+
+def kind_of(f: t.Any) -> str:
+    if is_async(f):
+        return LOOP
+    return ANYWHERE if getattr(f, "_nonblocking", False) else THREAD
+
+
+class _Switch:
+    """Awaiting one yields it to the Runner, which goes on in the other place."""
+
+    __slots__ = ("place",)
+
+    def __init__(self, place: str) -> None:
+        self.place = place
+
+    def __await__(self) -> Generator[_Switch, None, None]:
+        yield self
+
+
+TO_LOOP = _Switch(LOOP)
+TO_THREAD = _Switch(THREAD)
+
+
+class Host:
+    """What runs a request's steps: `place` is where it is now, `unread` a body that async code can't wait for by itself."""
+
+    place: str = DRIVEN
+    unread: t.Any = None
+
+    async def go(self, place: str) -> None:
+        """Move a Runner's coroutine to the loop or to the request's thread; other hosts stay."""
+        if self.place is not place and (self.place is LOOP or self.place is THREAD):
+            self.place = place
+            await (TO_LOOP if place is LOOP else TO_THREAD)
+
+    async def call(self, step: Step, *args: t.Any, **kwargs: t.Any) -> t.Any:
+        """Run one step where its kind belongs and wait for its result."""
+        kind, func = step
+        place = self.place
+        if kind is not place and kind is not ANYWHERE:
+            if place is TASK:
+                if kind is THREAD:
+                    return await settle(await run_in_thread(partial(func, *args, **kwargs)))
+            elif place is not DRIVEN:
+                await self.go(kind)
+        if self.unread is not None and (kind is LOOP or self.place is LOOP):
+            unread, self.unread = self.unread, None
+            await unread.load(self)
+        result = func(*args, **kwargs)
+        if result is None or not hasattr(result, "__await__"):
+            return result
+        if self.place is DRIVEN:
+            return wait_for(result)
+        await self.go(LOOP)
+        return await result
+
+
+async def settle(result: T | Awaitable[T]) -> T:
+    """The value, awaited where it is an awaitable: a sync wrapper may return a coroutine."""
+    return await result if hasattr(result, "__await__") else result
+
+
+async def emit(host: Host, signal: Signal, sender: t.Any, **values: t.Any) -> None:
+    """Send a signal: sync receivers at once (they are short), async ones on the loop."""
+    for receiver in signal.receivers_for(sender):
+        await host.call((LOOP if is_async(receiver) else ANYWHERE, receiver), sender, **values)
+
+
+def drive(coro: Coroutine[t.Any, t.Any, T]) -> T:
+    """Run to its end, in this thread and without a loop, a coroutine that never suspends."""
+    try:
+        coro.send(None)
+    except StopIteration as stop:
+        return t.cast(T, stop.value)
+    coro.close()
+    raise RuntimeError(f"{coro!r} was driven without an event loop and suspended: a step was planned wrongly.")
+
+
+class Mailbox:
+    """Calls for a loop from other threads; what arrives together shares one wake-up of the loop."""
+
+    __slots__ = ("awake", "items", "loop")
+
+    def __init__(self, loop: AbstractEventLoop) -> None:
+        self.loop = loop
+        self.items: deque[Callable[[], object]] = deque()
+        self.awake = False
+
+    def post(self, call: Callable[[], object]) -> None:
+        self.items.append(call)
+        if not self.awake:
+            self.awake = True
+            try:
+                self.loop.call_soon_threadsafe(self._deliver)
+            except RuntimeError:  # the loop is closed: nobody waits any more
+                self.items.clear()
+
+    def _deliver(self) -> None:
+        self.awake = False  # before the first item: what comes from now on wakes the loop again
+        while self.items:
+            self.items.popleft()()
+
+
+class Home:
+    """The loop and the thread that belong to the request at hand."""
+
+    __slots__ = ("_lane", "loop", "mailbox")
+
+    def __init__(self, mailbox: Mailbox, lane: Lane | None) -> None:
+        self.mailbox = mailbox
+        self.loop = mailbox.loop
+        self._lane = lane
+
+    @property
+    def lane(self) -> Lane:
+        return t.cast(Lane, self._lane)  # a Runner's is chosen when first asked for
+
+
+cv_home: ContextVar[Home] = ContextVar("asyncflask.home")
+_MISSING: t.Any = object()
+
+
+def adopt(context: Context) -> None:
+    """Take over the variables that were set in a copy of the current context."""
+    for var, value in context.items():
+        if var is not cv_home and var.get(_MISSING) is not value:
+            var.set(value)
+
+
+class _Background:
+    """The process's one background loop, for async code that is reached without a serving loop."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.mailbox: Mailbox | None = None
+        self.thread_id: int | None = None
+
+    def get(self) -> Mailbox:
+        with self.lock:
+            if self.mailbox is None:
+                import asyncio
+
+                loop = asyncio.new_event_loop()
+                started = threading.Event()
+                loop.call_soon(started.set)
+                threading.Thread(target=self._run, args=(loop,), name="asyncflask-loop", daemon=True).start()
+                started.wait()
+                self.mailbox = Mailbox(loop)
+            return self.mailbox
+
+    def _run(self, loop: AbstractEventLoop) -> None:
+        self.thread_id = threading.get_ident()
+        loop.run_forever()
+
+
+_background = _Background()
+# Threads do not survive a fork: the child makes its own loop at first use.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_background.__init__)  # type: ignore[misc]  # to begin anew is what is meant
+
+
+def _on_event_loop() -> bool:
+    """Whether this very thread is running an event loop now.
+
+    Under gevent the background loop is a greenlet of the same thread as all requests; its own identity tells it apart.
+    """
+    import asyncio
+
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    background = _background.mailbox
+    if background is not None and loop is background.loop:
+        return threading.get_ident() == _background.thread_id
+    return True
+
+
+def wait_for(awaitable: Awaitable[T]) -> T:
+    """From sync code: run `awaitable` on the request's loop (or the background loop) and wait for its result."""
+    if _on_event_loop():
+        if inspect.iscoroutine(awaitable):
+            awaitable.close()
+        raise RuntimeError(
+            "Async code was called through its sync form on the event loop's own thread, which would wait for itself."
+            " In async code, await the function (app.ensure_async(f)) or use the 'async with' form."
+        )
+    home = cv_home.get(None)
+    mailbox = _background.get() if home is None else home.mailbox
+    lane = None if home is None else home._lane
+    if lane is None or lane.thread_id != threading.get_ident():
+        lane = Lane(threading.get_ident())  # a thread of the user's own, or of a WSGI server
+    return _Wait(awaitable, mailbox, lane).result()
+
+
+class _Wait(t.Generic[T]):
+    """One wait of a thread for an awaitable on a loop; the thread serves its lane meanwhile (workers, rule 3)."""
+
+    def __init__(self, awaitable: Awaitable[T], mailbox: Mailbox, lane: Lane) -> None:
+        self.awaitable = awaitable
+        self.mailbox = mailbox
+        self.lane = lane
+        self.ticket = Ticket()
+        self.context = copy_context()
+        self.context.run(cv_home.set, Home(mailbox, lane))
+        self.task: Future[T] | None = None
+
+    def result(self) -> T:
+        self.mailbox.post(self._start)
+        try:
+            self.lane.serve(self.ticket)
+        except BaseException:  # KeyboardInterrupt or SystemExit in the waiting thread
+            self.mailbox.post(self._cancel)
+            raise
+        adopt(self.context)
+        task, self.task = self.task, None
+        assert task is not None
+        return task.result()
+
+    def _start(self) -> None:
+        self.task = self.mailbox.loop.create_task(_finish(self.awaitable), context=self.context)
+        self.task.add_done_callback(lambda _: self.lane.wake(self.ticket))
+
+    def _cancel(self) -> None:
+        if self.task is not None:
+            self.task.cancel()
+
+
+async def _finish(awaitable: Awaitable[T]) -> T:
+    return await awaitable
+
+
+async def run_in_thread(f: Callable[..., T], *args: t.Any) -> T:
+    """From async code: run sync `f` in the request's own thread; context variables flow both ways."""
+    import asyncio
+
+    home = cv_home.get(None)
+    context = copy_context()
+    if home is None:  # async code outside of any request
+        result = await asyncio.to_thread(context.run, f, *args)
+        adopt(context)
+        return result
+    future: Future[T] = home.loop.create_future()
+    home.lane.put(_ThreadCall(partial(context.run, f, *args), future, home.mailbox).run)
+    try:
+        return await future
+    finally:
+        adopt(context)
+
+
+class _ThreadCall:
+    """A call for a lane whose outcome goes to a future on the loop."""
+
+    __slots__ = ("call", "future", "mailbox")
+
+    def __init__(self, call: Callable[[], t.Any], future: Future[t.Any], mailbox: Mailbox) -> None:
+        self.call = call
+        self.future = future
+        self.mailbox = mailbox
+
+    def run(self) -> None:
+        try:
+            outcome = partial(self.future.set_result, self.call())
+        except BaseException as error:
+            outcome = partial(self.future.set_exception, error)
+        self.mailbox.post(partial(self._settle, outcome))
+
+    def _settle(self, outcome: Callable[[], None]) -> None:
+        if not self.future.done():  # the caller may have been cancelled meanwhile
+            outcome()
+
+
+def to_sync(f: Callable[..., Awaitable[T]]) -> Callable[..., T]:
+    """A sync function that runs async `f` on the request's loop while its thread waits."""
+
+    def call(*args: t.Any, **kwargs: t.Any) -> T:
+        return wait_for(f(*args, **kwargs))
+
+    return update_wrapper(call, f)
+
+
+def to_async(f: Callable[..., T]) -> Callable[..., Awaitable[T]]:
+    """An async function that runs sync `f` in the request's thread."""
+
+    async def call(*args: t.Any, **kwargs: t.Any) -> T:
+        return await run_in_thread(partial(f, *args, **kwargs))
+
+    return update_wrapper(call, f)

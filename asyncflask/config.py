@@ -1,0 +1,157 @@
+"""The configuration: a dict with loaders, and descriptors which forward to it."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import types
+import typing as t
+from contextlib import contextmanager
+
+from werkzeug.utils import import_string
+
+T = t.TypeVar("T")
+Path = str | os.PathLike[str]
+
+_ABSENT = frozenset({errno.ENOENT, errno.EISDIR})
+
+
+class _HasConfig(t.Protocol):
+    @property
+    def config(self) -> Config: ...
+
+
+class ConfigAttribute(t.Generic[T]):
+    """An attribute whose value lives in ``obj.config[name]``, converted when read."""
+
+    def __init__(self, name: str, get_converter: t.Callable[[t.Any], T] | None = None) -> None:
+        self.__name__ = name
+        self.get_converter = get_converter
+
+    @t.overload
+    def __get__(self, obj: None, owner: type | None = None) -> t.Self: ...
+
+    @t.overload
+    def __get__(self, obj: _HasConfig, owner: type | None = None) -> T: ...
+
+    def __get__(self, obj: _HasConfig | None, owner: type | None = None) -> T | t.Self:
+        if obj is None:
+            return self
+        value: T = obj.config[self.__name__]
+        return value if self.get_converter is None else self.get_converter(value)
+
+    def __set__(self, obj: _HasConfig, value: t.Any) -> None:
+        obj.config[self.__name__] = value
+
+
+class Config(dict[str, t.Any]):
+    """A dict filled from files, objects and the environment. File names are relative to `root_path`."""
+
+    def __init__(self, root_path: Path, defaults: dict[str, t.Any] | None = None) -> None:
+        super().__init__(defaults or {})
+        self.root_path = root_path
+
+    def from_envvar(self, variable_name: str, silent: bool = False) -> bool:
+        """Load the Python file which an environment variable names."""
+        filename = os.environ.get(variable_name)
+        if filename:
+            return self.from_pyfile(filename, silent=silent)
+        if silent:
+            return False
+        raise RuntimeError(
+            f"No configuration file is known: the environment variable {variable_name!r} is not set."
+            " Point it to a configuration file."
+        )
+
+    def from_prefixed_env(
+        self, prefix: str = "FLASK", *, loads: t.Callable[[str], t.Any] = json.loads
+    ) -> bool:
+        """Take every variable ``PREFIX_KEY``; a double underscore in the key descends into a nested dict.
+
+        A value which `loads` rejects, for whatever reason, stays a string.
+        """
+        start = f"{prefix}_"
+        for variable in sorted(name for name in os.environ if name.startswith(start)):
+            value = _load_or_keep(os.environ[variable], loads)
+            self._set_nested(variable.removeprefix(start), value)
+        return True
+
+    def _set_nested(self, path: str, value: t.Any) -> None:
+        *parents, key = path.split("__")
+        target: dict[str, t.Any] = self
+        for parent in parents:
+            if parent not in target:
+                target[parent] = {}
+            target = target[parent]
+        target[key] = value
+
+    def from_pyfile(self, filename: Path, silent: bool = False) -> bool:
+        """Run a Python file and take its uppercase names; `silent` forgives a file which is not there."""
+        module = types.ModuleType("config")
+        module.__file__ = filename = os.path.join(self.root_path, filename)
+        with _explain_os_errors(_ABSENT | {errno.ENOTDIR} if silent else frozenset()):
+            with open(filename, "rb") as file:
+                exec(compile(file.read(), filename, "exec"), module.__dict__)
+            self.from_object(module)
+            return True
+        return False
+
+    def from_object(self, obj: object | str) -> None:
+        """Take the uppercase attributes of an object, or of the object with that import name."""
+        if isinstance(obj, str):
+            obj = import_string(obj)
+        for key in dir(obj):
+            if key.isupper():
+                self[key] = getattr(obj, key)
+
+    def from_file(
+        self,
+        filename: Path,
+        load: t.Callable[[t.IO[t.Any]], t.Mapping[str, t.Any]],
+        silent: bool = False,
+        text: bool = True,
+    ) -> bool:
+        """Take the uppercase keys of the mapping which `load` reads from the open file."""
+        filename = os.path.join(self.root_path, filename)
+        with _explain_os_errors(_ABSENT if silent else frozenset()):
+            with open(filename, "r" if text else "rb") as file:
+                return self.from_mapping(load(file))
+        return False
+
+    def from_mapping(self, mapping: t.Mapping[str, t.Any] | None = None, **kwargs: t.Any) -> bool:
+        """Take the uppercase keys of a mapping and of the keyword arguments, which win."""
+        for key, value in dict(mapping or {}, **kwargs).items():
+            if key.isupper():
+                self[key] = value
+        return True
+
+    def get_namespace(
+        self, namespace: str, lowercase: bool = True, trim_namespace: bool = True
+    ) -> dict[str, t.Any]:
+        """The entries whose key starts with `namespace`: ``{"DB_HOST": 1} -> {"host": 1}`` for ``DB_``."""
+        start = len(namespace) if trim_namespace else 0
+        found = ((key[start:], value) for key, value in self.items() if key.startswith(namespace))
+        return {key.lower() if lowercase else key: value for key, value in found}
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {dict.__repr__(self)}>"
+
+
+def _load_or_keep(text: str, loads: t.Callable[[str], t.Any]) -> t.Any:
+    try:
+        return loads(text)
+    except Exception:
+        return text
+
+
+@contextmanager
+def _explain_os_errors(forgiven: frozenset[int]) -> t.Iterator[None]:
+    """Say what an OSError of the block means; one whose number is forgiven ends the block quietly."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in forgiven:
+            return
+        error.strerror = f"Unable to load configuration file ({error.strerror})"
+        raise

@@ -1,0 +1,313 @@
+"""The two contexts of Flask 3.1: of an application and of a request. They live in `contextvars` alone.
+
+Opening and closing a context runs user code (sessions, converters, teardowns), so each is one `async def`; `push`, `pop`
+and `with` drive it in the caller's thread, `async with` awaits it.
+"""
+
+from __future__ import annotations
+
+import sys
+import typing as t
+from collections.abc import Callable, Iterator
+from contextvars import Token
+from functools import update_wrapper
+from types import TracebackType
+
+from werkzeug.exceptions import HTTPException
+from werkzeug.routing import MapAdapter
+from werkzeug.utils import cached_property
+
+from . import typing as ft
+from .bridge import DRIVEN, TASK, Host, drive, emit, is_async
+from .globals import _cv_app, _cv_request
+from .signals import appcontext_popped, appcontext_pushed
+
+if t.TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
+
+    from .app import Flask
+    from .plan import Plan
+    from .routing import Match
+    from .sessions import SessionMixin
+    from .wrappers import Request
+
+F = t.TypeVar("F", bound=Callable[..., t.Any])
+_sentinel: t.Any = object()
+
+
+class _AppCtxGlobals:
+    """The object behind `g`: a namespace that also answers `in`, `iter`, `get`, `pop` and `setdefault`."""
+
+    def __getattr__(self, name: str) -> t.Any:
+        # Only reached for a missing name; declared so that type checkers accept any attribute.
+        raise AttributeError(name)
+
+    def __setattr__(self, name: str, value: t.Any) -> None:
+        self.__dict__[name] = value
+
+    def __delattr__(self, name: str) -> None:
+        try:
+            del self.__dict__[name]
+        except KeyError:
+            raise AttributeError(name) from None
+
+    def get(self, name: str, default: t.Any = None) -> t.Any:
+        return self.__dict__.get(name, default)
+
+    def pop(self, name: str, default: t.Any = _sentinel) -> t.Any:
+        return self.__dict__.pop(name) if default is _sentinel else self.__dict__.pop(name, default)
+
+    def setdefault(self, name: str, default: t.Any = None) -> t.Any:
+        return self.__dict__.setdefault(name, default)
+
+    def __contains__(self, item: str) -> bool:
+        return item in self.__dict__
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.__dict__)
+
+    def __repr__(self) -> str:
+        ctx = _cv_app.get(None)
+        return object.__repr__(self) if ctx is None else f"<asyncflask.g of '{ctx.app.name}'>"
+
+
+def after_this_request(f: ft.AfterRequestCallable[t.Any]) -> ft.AfterRequestCallable[t.Any]:
+    """Call `f(response)` after this request only; it returns the response or another."""
+    _require_request("after_this_request")._after_request_functions.append(f)
+    return f
+
+
+def copy_current_request_context(f: F) -> F:
+    """Wrap `f` so that it runs in a copy of the current request context, in a thread or task of its own."""
+    ctx = _require_request("copy_current_request_context").copy()
+
+    def wrapper(*args: t.Any, **kwargs: t.Any) -> t.Any:
+        with ctx:
+            return ctx.app.ensure_sync(f)(*args, **kwargs)
+
+    async def async_wrapper(*args: t.Any, **kwargs: t.Any) -> t.Any:
+        async with ctx:
+            return await f(*args, **kwargs)
+
+    return t.cast(F, update_wrapper(async_wrapper if is_async(f) else wrapper, f))
+
+
+def _require_request(name: str) -> RequestContext:
+    ctx = _cv_request.get(None)
+    if ctx is None:
+        raise RuntimeError(
+            f"'{name}' can only be used when a request context is active, such as in a view function."
+        )
+    return ctx
+
+
+def has_request_context() -> bool:
+    return _cv_request.get(None) is not None
+
+
+def has_app_context() -> bool:
+    return _cv_app.get(None) is not None
+
+
+class _Context(Host):
+    """`push`, `pop`, `with` and `async with` over `_open` and `_close`."""
+
+    async def _open(self) -> None:
+        raise NotImplementedError
+
+    async def _close(self, exc: BaseException | None) -> None:
+        raise NotImplementedError
+
+    def push(self) -> None:
+        """Make this the current context."""
+        self.place = DRIVEN
+        drive(self._open())
+
+    def pop(self, exc: BaseException | None = _sentinel) -> None:
+        """Leave the context; at the last pop the teardowns run with `exc`, by default the error being handled."""
+        if exc is _sentinel:
+            exc = sys.exc_info()[1]
+        self.place = DRIVEN
+        drive(self._close(exc))
+
+    def __enter__(self) -> t.Self:
+        self.push()
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.pop(error)
+
+    async def __aenter__(self) -> t.Self:
+        self.place = TASK
+        await self._open()
+        return self
+
+    async def __aexit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.place = TASK
+        await self._close(error)
+
+
+class AppContext(_Context):
+    """The application's context: `current_app` and `g`."""
+
+    def __init__(self, app: Flask) -> None:
+        self.app = app
+        self.g: _AppCtxGlobals = app.app_ctx_globals_class()
+        self._cv_tokens: list[Token[AppContext]] = []
+
+    @cached_property
+    def url_adapter(self) -> MapAdapter | None:
+        """Builds URLs outside of a request; None without SERVER_NAME."""
+        return self.app.create_url_adapter(None)
+
+    async def _open(self, host: Host | None = None) -> None:
+        self._cv_tokens.append(_cv_app.set(self))
+        if appcontext_pushed.receivers:
+            await emit(host or self, appcontext_pushed, self.app)
+
+    async def _close(self, exc: BaseException | None, host: Host | None = None) -> None:
+        host = host or self
+        try:
+            if len(self._cv_tokens) == 1:
+                await self.app._plan(None).stages.do_teardown_appcontext(host, exc)
+        finally:
+            current = _cv_app.get()
+            _cv_app.reset(self._cv_tokens.pop())
+        _check_popped(current, self, "app")
+        if appcontext_popped.receivers:
+            await emit(host, appcontext_popped, self.app)
+
+
+def _check_popped(current: object, expected: object, name: str) -> None:
+    if current is not expected:
+        raise AssertionError(f"Popped wrong {name} context. ({current!r} instead of {expected!r})")
+
+
+class RequestContext(_Context):
+    """A request's context: `request`, `session`, the URL adapter, and what the dispatcher keeps for it."""
+
+    # Set by an edge: what it knows before the context opens.
+    matched: Match | None = None  # the fast matcher's answer
+    cookie: str | None = None  # the Cookie header; None: unknown
+    fresh_app_context = False  # never share the application context that surrounds the server
+    plan: Plan
+
+    def __init__(
+        self,
+        app: Flask,
+        environ: WSGIEnvironment,
+        request: Request | None = None,
+        session: SessionMixin | None = None,
+    ) -> None:
+        self.app = app
+        if request is None:
+            request = app.request_class(environ)
+        request.json_module = app.json
+        self.request = request
+        self.flashes: list[tuple[str, str]] | None = None
+        self._opened_session = session
+        self._session_is_lazy = False
+        self._after_request_functions: list[ft.AfterRequestCallable[t.Any]] = []
+        self._cv_tokens: list[tuple[Token[RequestContext], AppContext | None]] = []
+
+    @cached_property
+    def url_adapter(self) -> MapAdapter | None:
+        """Matches and builds URLs for this request; None, and a routing exception, if the host is refused."""
+        try:
+            return self.app.create_url_adapter(self.request)
+        except HTTPException as error:
+            self.request.routing_exception = error.with_traceback(None)
+            return None
+
+    def copy(self) -> RequestContext:
+        """A context with the same request and session, for another thread or task."""
+        environ = self.request.__dict__.get("environ", {})
+        return self.__class__(self.app, environ=environ, request=self.request, session=self._session)
+
+    def match_request(self) -> None:
+        """Find the URL rule; a subclass may do it its own way."""
+        request = self.request
+        if self.matched is not None:
+            request.url_rule, request.view_args = self.matched
+            return
+        adapter = self.url_adapter
+        if adapter is None or request.routing_exception is not None:
+            return
+        try:
+            request.url_rule, request.view_args = adapter.match(return_rule=True)  # type: ignore[assignment]
+        except HTTPException as error:
+            # Without its traceback, which holds this frame and so the request: no cycle.
+            request.routing_exception = error.with_traceback(None)
+
+    @property
+    def _session(self) -> SessionMixin | None:
+        """The session, opened when first needed if its interface allows; reading it here does not count as access."""
+        if self._opened_session is None and self._session_is_lazy:
+            interface = self.app.session_interface
+            session = interface.open_session(self.app, self.request)
+            self._opened_session = interface.make_null_session(self.app) if session is None else session
+        return self._opened_session
+
+    @_session.setter
+    def _session(self, session: SessionMixin | None) -> None:
+        self._opened_session = session
+
+    @property
+    def session(self) -> SessionMixin:
+        """The session. Reading it marks it as accessed, and so the response as varying by cookie."""
+        session = self._session
+        assert session is not None, "The session has not yet been opened."
+        session.accessed = True
+        return session
+
+    async def _open(self) -> None:
+        app_ctx = None if self.fresh_app_context else _cv_app.get(None)
+        if app_ctx is None or app_ctx.app is not self.app:
+            app_ctx = self.app.app_context()
+            await app_ctx._open(self)
+        else:
+            app_ctx = None
+        self._cv_tokens.append((_cv_request.set(self), app_ctx))
+        if len(self._cv_tokens) > 1:
+            return
+        # The session first: URL converters may use it, and opening it may itself match the request.
+        self.plan = self.app._plan(None if self.matched is None else self.matched[0].endpoint)
+        if self._opened_session is None:
+            await self._open_session()
+        if self.request.url_rule is None and self.request.routing_exception is None:
+            self.match_request()
+        if self.matched is None:
+            self.plan = self.app._plan(self.request.endpoint)
+
+    async def _open_session(self) -> None:
+        self._session_is_lazy = self.plan.session_is_lazy
+        if not self._session_is_lazy:
+            session = await self.call(self.plan.open_session, self.app, self.request)
+            self._opened_session = self.app.session_interface.make_null_session(self.app) if session is None else session
+
+    async def _close(self, exc: BaseException | None) -> None:
+        last = len(self._cv_tokens) == 1
+        try:
+            if last:
+                await self.plan.stages.do_teardown_request(self, exc)
+                self.request.close()
+        finally:
+            current = _cv_request.get()
+            token, app_ctx = self._cv_tokens.pop()
+            _cv_request.reset(token)
+            if last:
+                self._break_cycles()
+            if app_ctx is not None:
+                await app_ctx._close(exc, self)
+        _check_popped(current, self, "request")
+
+    def _break_cycles(self) -> None:
+        """What refers back to the request is let go, so that its memory is free without the garbage collector."""
+        environ = self.request.__dict__.get("environ")
+        if environ is not None:
+            environ["werkzeug.request"] = None
+        if self.request.routing_exception is not None:
+            self.request.routing_exception.__traceback__ = None
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.request.url!r} [{self.request.method}] of {self.app.name}>"

@@ -1,0 +1,81 @@
+"""Werkzeug's interactive debugger for an application that is served over ASGI.
+
+Werkzeug decides what is shown and who may run code (host, PIN, secret). It is a WSGI middleware, so each of
+its answers is one call of it in a thread, with an environ made from the scope; code it evaluates may block.
+"""
+
+from __future__ import annotations
+
+import io
+import typing as t
+from collections.abc import Iterable
+
+from werkzeug.debug import DebuggedApplication
+from werkzeug.test import run_wsgi_app
+
+from .typing import ASGIApp, Message, Receive, Scope, Send
+from .wrappers import build_environ
+
+if t.TYPE_CHECKING:
+    from .typing import StartResponse
+
+ERROR_KEY = "asyncflask.debugger.error"
+PASSED_KEY = "asyncflask.debugger.passed"
+
+
+class Debugger:
+    """ASGI middleware: an error that leaves the application before its response started becomes a page."""
+
+    def __init__(self, app: ASGIApp, host: str, evalex: bool = True) -> None:
+        self.app = app
+        self.pages = DebuggedApplication(_stand_in, evalex=evalex)
+        self.pages.trusted_hosts.append(host)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+        elif not (self._may_want_page(scope) and await self._answer(scope, send)):
+            await self._watch(scope, receive, send)
+
+    def _may_want_page(self, scope: Scope) -> bool:
+        return b"__debugger__=" in scope["query_string"] or scope["path"] == self.pages.console_path
+
+    async def _watch(self, scope: Scope, receive: Receive, send: Send) -> None:
+        __traceback_hide__ = True  # noqa: F841  # Werkzeug reads it: the page begins with the app's frames
+        started = False
+
+        async def note_start(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            await self.app(scope, receive, note_start)
+        except Exception as error:
+            if started:
+                raise
+            await self._answer(scope, send, error)
+
+    async def _answer(self, scope: Scope, send: Send, error: Exception | None = None) -> bool:
+        """Send the page for the error, or for a request to the debugger; whether there was one to send."""
+        import asyncio
+
+        environ: dict[str, t.Any] = {**build_environ(scope, io.BytesIO()), ERROR_KEY: error}
+        body, status, headers = await asyncio.to_thread(run_wsgi_app, self.pages, environ, buffered=True)
+        if PASSED_KEY in environ:
+            return False
+        encoded = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers]
+        await send({"type": "http.response.start", "status": int(status.split()[0]), "headers": encoded})
+        await send({"type": "http.response.body", "body": b"".join(body)})
+        return True
+
+
+def _stand_in(environ: dict[str, t.Any], start_response: StartResponse) -> Iterable[bytes]:
+    """The application, to Werkzeug: raises the error, or notes that the request isn't the debugger's."""
+    __traceback_hide__ = True  # noqa: F841  # as above
+    error = environ[ERROR_KEY]
+    if error is not None:
+        raise error
+    environ[PASSED_KEY] = True
+    start_response("404 Not Found", [])
+    return []

@@ -1,0 +1,248 @@
+"""The request cycle: the one flow of a request, for every server and for tests.
+
+    handle: open the context -> full_dispatch_request -> render the response -> close the context
+    full_dispatch_request: preprocess_request -> dispatch_request (the view) -> finalize_request (process_response)
+
+Each stage is an `async def` that gets the request's context first. Stages call each other through `ctx.plan.stages`, so
+that a subclass's override of Flask's method of that name is honoured; `Flask`'s own methods drive the stages here.
+"""
+
+from __future__ import annotations
+
+import typing as t
+from collections.abc import Callable
+
+from werkzeug.exceptions import BadRequestKeyError, HTTPException, InternalServerError
+from werkzeug.routing import RoutingException
+from werkzeug.wrappers import Response as BaseResponse
+
+from .bridge import DRIVEN, THREAD, Host, Step, drive, emit
+from .ctx import RequestContext
+from .errors import find_error_handler
+from .globals import _cv_app, _cv_request
+from .plan import AsyncStage, Plan, make_step
+from .signals import (
+    appcontext_tearing_down,
+    got_request_exception,
+    request_finished,
+    request_started,
+    request_tearing_down,
+)
+
+if t.TYPE_CHECKING:
+    from .app import Flask
+    from .wrappers import Response
+
+T = t.TypeVar("T")
+
+
+async def handle(ctx: RequestContext, render: Callable[[Response], T]) -> T:
+    """Answer one request. `render` is called while the context is still open."""
+    app = ctx.app
+    error: BaseException | None = None
+    try:
+        try:
+            await ctx._open()
+            response = await ctx.plan.stages.full_dispatch_request(ctx)
+        except Exception as caught:
+            error = caught
+            response = await ctx.plan.stages.handle_exception(ctx, caught)
+        except BaseException as caught:
+            error = caught
+            raise
+        return render(response)
+    finally:
+        _preserve_context(ctx)
+        if error is not None and app.should_ignore_error(error):
+            error = None
+        try:
+            await ctx._close(error)
+        finally:
+            error = None  # its traceback holds this frame: no cycle
+
+
+def _preserve_context(ctx: RequestContext) -> None:
+    """For Werkzeug's debugger and the test client, who want to enter the contexts once more."""
+    preserve = ctx.request.__dict__.get("environ", {}).get("werkzeug.debug.preserve_context")
+    if preserve is not None:
+        preserve(_cv_app.get())
+        preserve(ctx)
+
+
+async def full_dispatch_request(ctx: RequestContext) -> Response:
+    app, stages = ctx.app, ctx.plan.stages
+    if not app._got_first_request:
+        app._got_first_request = True
+    try:
+        if request_started.receivers:
+            await emit(ctx, request_started, app)
+        rv = await stages.preprocess_request(ctx)
+        if rv is None:
+            rv = await stages.dispatch_request(ctx)
+    except Exception as error:
+        rv = await stages.handle_user_exception(ctx, error)
+    try:
+        return t.cast("Response", await stages.finalize_request(ctx, rv))
+    finally:
+        rv = None  # an HTTPException's traceback holds this frame: no cycle
+
+
+async def preprocess_request(ctx: RequestContext) -> t.Any:
+    request, plan = ctx.request, ctx.plan
+    for step in plan.preprocess:
+        await ctx.call(step, request.endpoint, request.view_args)
+    for step in plan.before:
+        rv = await ctx.call(step)
+        if rv is not None:
+            return rv
+    return None
+
+
+async def dispatch_request(ctx: RequestContext) -> t.Any:
+    request, app = ctx.request, ctx.app
+    if request.routing_exception is not None:
+        app.raise_routing_exception(request)
+    rule: t.Any = request.url_rule
+    if request.method == "OPTIONS" and getattr(rule, "provide_automatic_options", False):
+        return app.make_default_options_response()
+    if ctx.plan.view is None:
+        raise KeyError(rule.endpoint)
+    return await ctx.call(ctx.plan.view, **request.view_args or {})
+
+
+async def finalize_request(ctx: RequestContext, rv: t.Any, from_error_handler: bool = False) -> Response:
+    app = ctx.app
+    if callable(rv) and not isinstance(rv, BaseResponse | HTTPException):
+        await ctx.go(THREAD)  # a WSGI application is somebody's sync code
+    response = app.make_response(rv)
+    try:
+        response = await ctx.plan.stages.process_response(ctx, response)
+        if request_finished.receivers:
+            await emit(ctx, request_finished, app, response=response)
+    except Exception:
+        if not from_error_handler:
+            raise
+        app.logger.exception("Request finalizing failed with an error while handling an error")
+    return response
+
+
+async def process_response(ctx: RequestContext, response: t.Any) -> t.Any:
+    app, plan = ctx.app, ctx.plan
+    for f in ctx._after_request_functions:
+        response = await ctx.call(make_step(app, f), response)
+    for step in plan.after:
+        response = await ctx.call(step, response)
+    if _may_have_session(ctx):
+        session = ctx._session
+        if session is not None and not app.session_interface.is_null_session(session):
+            await ctx.call(plan.save_session, app, session, response)
+    return response
+
+
+def _may_have_session(ctx: RequestContext) -> bool:
+    """False for a lazy session that nobody opened and that no cookie brought: there is nothing to save."""
+    if ctx._opened_session is not None or ctx.cookie is None:
+        return True
+    return ctx.app.session_interface.get_cookie_name(ctx.app) in ctx.cookie
+
+
+async def handle_user_exception(ctx: RequestContext, error: Exception) -> t.Any:
+    app = ctx.app
+    if isinstance(error, BadRequestKeyError) and (app.debug or app.config["TRAP_BAD_REQUEST_ERRORS"]):
+        error.show_exception = True
+    if isinstance(error, HTTPException) and not app.trap_http_exception(error):
+        return await ctx.plan.stages.handle_http_exception(ctx, error)
+    handler = find_error_handler(app, error, ctx.request.blueprints)
+    if handler is None:
+        raise error
+    return await ctx.call(make_step(app, handler), error)
+
+
+async def handle_http_exception(ctx: RequestContext, error: HTTPException) -> t.Any:
+    # Without a code it is no error but a response; routing exceptions are Werkzeug's redirects.
+    if error.code is None or isinstance(error, RoutingException):
+        return error
+    handler = find_error_handler(ctx.app, error, ctx.request.blueprints)
+    return error if handler is None else await ctx.call(make_step(ctx.app, handler), error)
+
+
+async def handle_exception(ctx: RequestContext, error: Exception) -> Response:
+    app = ctx.app
+    if got_request_exception.receivers:
+        await emit(ctx, got_request_exception, app, exception=error)
+    if propagates(app):
+        raise error
+    app.log_exception((type(error), error, error.__traceback__))
+    server_error: t.Any = InternalServerError(original_exception=error)
+    handler = find_error_handler(app, server_error, ctx.request.blueprints)
+    if handler is not None:
+        server_error = await ctx.call(make_step(app, handler), server_error)
+    return t.cast("Response", await ctx.plan.stages.finalize_request(ctx, server_error, from_error_handler=True))
+
+
+def propagates(app: Flask) -> bool:
+    """PROPAGATE_EXCEPTIONS; by default in testing and in debug mode."""
+    propagate = app.config["PROPAGATE_EXCEPTIONS"]
+    return bool(app.testing or app.debug) if propagate is None else bool(propagate)
+
+
+async def do_teardown_request(ctx: RequestContext, exc: BaseException | None) -> None:
+    await _tear_down(ctx, ctx.app, ctx.plan.teardown, exc)
+    if request_tearing_down.receivers:
+        await emit(ctx, request_tearing_down, ctx.app, exc=exc)
+
+
+async def do_teardown_appcontext(host: t.Any, exc: BaseException | None) -> None:
+    app: Flask = host.app
+    await _tear_down(host, app, app._plan(None).app_teardown, exc)
+    if appcontext_tearing_down.receivers:
+        await emit(host, appcontext_tearing_down, app, exc=exc)
+
+
+async def _tear_down(host: Host, app: Flask, steps: tuple[Step, ...], exc: BaseException | None) -> None:
+    """Every teardown runs. One that fails is logged, and raised at the end where errors propagate."""
+    failures: list[BaseException] = []
+    for step in steps:
+        try:
+            await host.call(step, exc)
+        except Exception as error:
+            app.logger.exception("Error in the teardown function %r", step[1])
+            failures.append(error)
+        except BaseException as error:  # a cancellation: the other teardowns run, then it goes on
+            failures.insert(0, error)
+    if failures and (propagates(app) or not isinstance(failures[0], Exception)):
+        try:
+            raise failures[0]
+        finally:
+            failures.clear()
+
+
+STAGES: dict[str, AsyncStage] = {
+    stage.__name__: stage
+    for stage in (
+        full_dispatch_request,
+        preprocess_request,
+        dispatch_request,
+        finalize_request,
+        process_response,
+        handle_user_exception,
+        handle_http_exception,
+        handle_exception,
+        do_teardown_request,
+        do_teardown_appcontext,
+    )
+}
+
+
+def make_plan(app: Flask, endpoint: str | None) -> Plan:
+    return Plan(app, endpoint, STAGES)
+
+
+def run_stage(name: str, *args: t.Any, **kwargs: t.Any) -> t.Any:
+    """A stage's sync form, for the current context: what `Flask`'s methods of the request cycle do."""
+    ctx: Host = _cv_request.get(None) or _cv_app.get()
+    place, ctx.place = ctx.place, DRIVEN
+    try:
+        return drive(STAGES[name](ctx, *args, **kwargs))
+    finally:
+        ctx.place = place

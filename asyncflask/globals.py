@@ -1,0 +1,44 @@
+"""The two context variables and the proxies that read them. Everything bound to a request hangs on these."""
+
+from __future__ import annotations
+
+import typing as t
+from contextvars import ContextVar
+
+from werkzeug.local import LocalProxy
+
+if t.TYPE_CHECKING:
+    from .app import Flask
+    from .ctx import AppContext, RequestContext, _AppCtxGlobals
+    from .sessions import SessionMixin
+    from .wrappers import Request
+
+_no_app_msg = """\
+Working outside of application context.
+
+Something here needs the current application (current_app, g, url_for, ...). In a script, a shell or a test, open one:
+
+    with app.app_context():
+        ...
+"""
+_no_req_msg = """\
+Working outside of request context.
+
+Something here needs an active HTTP request (request, session, ...). It works inside of views and request hooks. In a
+test, make a request with app.test_client(), or open a context:
+
+    with app.test_request_context("/path"):
+        ...
+
+In a thread or task of your own, wrap the function in copy_current_request_context.
+"""
+
+_cv_app: ContextVar[AppContext] = ContextVar("asyncflask.app_ctx")
+_cv_request: ContextVar[RequestContext] = ContextVar("asyncflask.request_ctx")
+
+app_ctx: AppContext = LocalProxy(_cv_app, unbound_message=_no_app_msg)  # type: ignore[assignment]  # proxy
+current_app: Flask = LocalProxy(_cv_app, "app", unbound_message=_no_app_msg)  # type: ignore[assignment]  # proxy
+g: _AppCtxGlobals = LocalProxy(_cv_app, "g", unbound_message=_no_app_msg)  # type: ignore[assignment]  # proxy
+request_ctx: RequestContext = LocalProxy(_cv_request, unbound_message=_no_req_msg)  # type: ignore[assignment]  # proxy
+request: Request = LocalProxy(_cv_request, "request", unbound_message=_no_req_msg)  # type: ignore[assignment]  # proxy
+session: SessionMixin = LocalProxy(_cv_request, "session", unbound_message=_no_req_msg)  # type: ignore[assignment]  # proxy

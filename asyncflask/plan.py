@@ -1,0 +1,121 @@
+"""The plan of an endpoint: what runs for it and where, decided once.
+
+Plans are dropped when a hook, a view or the application's own set-up changes (hooks.py, Flask.__setattr__), and made
+again at the next request.
+"""
+
+from __future__ import annotations
+
+import typing as t
+from collections.abc import Callable, Iterable
+
+from . import hooks
+from .bridge import ANYWHERE, LOOP, THREAD, Step, kind_of
+from .overrides import find_override
+from .routing import TRUSTED_CONVERTERS
+from .wrappers import _split_blueprint_path
+
+if t.TYPE_CHECKING:
+    from .app import Flask
+
+AsyncStage = Callable[..., t.Any]
+
+
+class Stages:
+    """The request cycle's stages, as async functions: our own, or a call of what overrides them."""
+
+    def __init__(self, app: Flask, native: dict[str, AsyncStage]) -> None:
+        self.overrides: dict[str, t.Any] = {}
+        for name, stage in native.items():
+            override = find_override(app, name)
+            if override is not None:
+                self.overrides[name] = override
+                stage = _call_override((kind_of(override), override))
+            setattr(self, name, stage)
+
+    if t.TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> AsyncStage: ...
+
+
+def _call_override(step: Step) -> AsyncStage:
+    async def stage(host: t.Any, *args: t.Any, **kwargs: t.Any) -> t.Any:
+        return await host.call(step, *args, **kwargs)
+
+    return stage
+
+
+class Plan:
+    """Flat tuples of steps, in the order in which they run."""
+
+    __slots__ = (
+        "after", "app_teardown", "before", "kinds", "open_session", "preprocess", "save_session", "session_is_lazy",
+        "stages", "start", "teardown", "view",
+    )  # fmt: skip
+
+    def __init__(self, app: Flask, endpoint: str | None, native: dict[str, AsyncStage]) -> None:
+        blueprints = _blueprints_of(endpoint)
+        self.stages = Stages(app, native)
+        self.preprocess = _steps(app, hooks.ordered(app.url_value_preprocessors, hooks.PREPROCESS, blueprints))
+        self.before = _steps(app, hooks.ordered(app.before_request_funcs, hooks.BEFORE, blueprints))
+        self.view = _view_step(app, endpoint)
+        self.after = _steps(app, hooks.ordered(app.after_request_funcs, hooks.AFTER, blueprints))
+        self.teardown = _steps(app, hooks.ordered(app.teardown_request_funcs, hooks.TEARDOWN, blueprints))
+        self.app_teardown = _steps(app, reversed(app.teardown_appcontext_funcs))
+        interface = app.session_interface
+        self.open_session = (kind_of(interface.open_session), interface.open_session)
+        self.save_session = (kind_of(interface.save_session), interface.save_session)
+        # An interface that never blocks need not be asked before somebody wants the session.
+        self.session_is_lazy = self.open_session[0] is ANYWHERE
+        self.kinds = [kind for kind in self._all_kinds(app, endpoint) if kind is not ANYWHERE]
+        self.start = self.kinds[0] if self.kinds else LOOP
+
+    def _all_kinds(self, app: Flask, endpoint: str | None) -> Iterable[str]:
+        yield self.open_session[0]
+        if endpoint is None and matching_is_users_code(app):
+            yield THREAD
+        for override in self.stages.overrides.values():
+            yield kind_of(override)
+        view = () if self.view is None else (self.view,)
+        for step in (*self.preprocess, *self.before, *view, *self.after):
+            yield step[0]
+        yield self.save_session[0]
+        for step in (*self.teardown, *self.app_teardown):
+            yield step[0]
+
+    @property
+    def needs_thread(self) -> bool:
+        return THREAD in self.kinds
+
+
+def _blueprints_of(endpoint: str | None) -> list[str]:
+    name = endpoint.rpartition(".")[0] if endpoint is not None else ""
+    return _split_blueprint_path(name) if name else []
+
+
+def _steps(app: Flask, functions: Iterable[t.Any]) -> tuple[Step, ...]:
+    return tuple(make_step(app, f) for f in functions)
+
+
+def _view_step(app: Flask, endpoint: str | None) -> Step | None:
+    view = None if endpoint is None else app.view_functions.get(endpoint)
+    return None if view is None else make_step(app, view)
+
+
+def make_step(app: Flask, f: t.Any) -> Step:
+    """A user's function with its kind, through `app.ensure_sync` where a subclass has its own."""
+    if find_override(app, "ensure_sync") or find_override(app, "async_to_sync"):
+        f = app.ensure_sync(f)
+    return kind_of(f), f
+
+
+def matching_is_users_code(app: Flask) -> bool:
+    """Whether matching a URL may call code that is not ours or Werkzeug's, and so may block."""
+    converters = app.url_map.converters.values()
+    return find_override(app, "create_url_adapter") is not None or not TRUSTED_CONVERTERS.issuperset(converters)
+
+
+def describe_place(app: Flask, endpoint: str) -> str:
+    """Where the user's steps for an endpoint run over ASGI: "loop", "thread" or "mixed"."""
+    kinds = set(app._plan(endpoint).kinds)
+    return "mixed" if len(kinds) > 1 else next(iter(kinds), LOOP)

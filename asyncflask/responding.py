@@ -1,0 +1,101 @@
+"""From what a view returned to a response object, and from that to the headers that leave."""
+
+from __future__ import annotations
+
+import typing as t
+from collections.abc import AsyncIterator, Iterator
+
+from werkzeug.exceptions import HTTPException
+from werkzeug.wrappers import Response as BaseResponse
+
+from .globals import request
+
+if t.TYPE_CHECKING:
+    from .app import Flask
+    from .wrappers import Request, Response
+
+_VALID = (
+    "The return type must be a string, dict, list, tuple with headers or status, Response instance, generator, async"
+    " generator or WSGI callable"
+)
+
+
+def make_response(app: Flask, rv: t.Any) -> Response:
+    """Flask's rules for every return type. Raises TypeError for anything else, None above all."""
+    body, status, headers = _split(rv) if isinstance(rv, tuple) else (rv, None, None)
+    response = _convert(app, body)
+    if status is not None:
+        if isinstance(status, (str, bytes, bytearray)):
+            response.status = status  # type: ignore[assignment]  # bytes pass as in Flask
+        else:
+            response.status_code = status
+    if headers:
+        response.headers.update(headers)
+    return response
+
+
+def _split(rv: tuple[t.Any, ...]) -> tuple[t.Any, t.Any, t.Any]:
+    if len(rv) == 3:
+        return rv
+    if len(rv) == 2:
+        body, second = rv
+        if isinstance(second, (dict, tuple, list)) or hasattr(second, "getlist"):
+            return body, None, second
+        return body, second, None
+    raise TypeError(
+        "The view function did not return a valid response tuple. The tuple must have the form (body, status,"
+        " headers), (body, status), or (body, headers)."
+    )
+
+
+def _convert(app: Flask, body: t.Any) -> Response:
+    if isinstance(body, app.response_class):
+        return body
+    if isinstance(body, (str, bytes, bytearray, Iterator, AsyncIterator)):
+        return app.response_class(body)  # type: ignore[arg-type]  # async iterators are ours
+    if isinstance(body, (dict, list)):
+        return t.cast("Response", app.json.response(body))
+    if isinstance(body, HTTPException) and body.response is None:
+        return _convert_exception(app, body)
+    if isinstance(body, BaseResponse) or callable(body):
+        return _run_wsgi(app, body)
+    if body is None:
+        raise TypeError(
+            f"The view function for {request.endpoint!r} did not return a valid response. The function either"
+            " returned None or ended without a return statement."
+        )
+    raise TypeError(
+        f"The view function did not return a valid response. {_VALID}, but it was a {type(body).__name__}."
+    )
+
+
+def _convert_exception(app: Flask, error: HTTPException) -> Response:
+    """Werkzeug's own exceptions do not look at the environ, which over ASGI would be built for nothing."""
+    plain = type(error).__module__.startswith("werkzeug.")
+    response: t.Any = error.get_response(None if plain else request.environ)
+    response.__class__ = app.response_class
+    return t.cast("Response", response)
+
+
+def _run_wsgi(app: Flask, body: t.Any) -> Response:
+    try:
+        return t.cast("Response", app.response_class.force_type(body, request.environ))
+    except TypeError as error:
+        raise TypeError(
+            f"{error}\nThe view function did not return a valid response. {_VALID}, but it was a"
+            f" {type(body).__name__}."
+        ) from None
+
+
+def final_headers(response: BaseResponse, request: Request) -> list[tuple[str, str]]:
+    """The headers to send: Werkzeug's `get_wsgi_headers`, without an environ where none is needed."""
+    cls = type(response)
+    plain = cls.get_wsgi_headers is BaseResponse.get_wsgi_headers
+    if plain and 200 <= response.status_code < 300 and response.status_code != 204 and response.is_sequence:
+        # The common case: Werkzeug's would only copy the headers, if these are in place.
+        headers = list(response.headers)
+        names = {name.lower() for name, _ in headers}
+        if "content-length" in names and names.isdisjoint(("location", "content-location")):
+            return headers
+    environ = {} if plain and not response.autocorrect_location_header else request.environ
+    return t.cast("list[tuple[str, str]]", response.get_wsgi_headers(environ).to_wsgi_list())

@@ -1,0 +1,177 @@
+"""A fast matcher in front of Werkzeug's, for the requests whose answer is beyond doubt.
+
+Werkzeug's Rule and Map stay the public objects and the judges. The matcher walks a copy of Werkzeug's own state machine
+in Werkzeug's own order: the static part first, then the dynamic ones by weight. It answers only where Werkzeug would
+return a rule. As soon as the walk meets anything else (a slash redirect, a default, an alias, a websocket rule, a
+converter of the user's, ...) it gives up and Werkzeug decides; so it may not know, but never says otherwise.
+tests/test_routing.py holds the two against each other.
+"""
+
+from __future__ import annotations
+
+import re
+import typing as t
+from collections.abc import Callable
+
+from werkzeug.routing import Map as WerkzeugMap
+from werkzeug.routing import Rule, ValidationError
+from werkzeug.routing.converters import DEFAULT_CONVERTERS, UnicodeConverter
+from werkzeug.routing.matcher import State
+from werkzeug.routing.rules import RulePart
+
+from .overrides import find_override
+
+if t.TYPE_CHECKING:
+    from .app import Flask
+    from .wrappers import Request
+
+Capture = Callable[[str], "tuple[str, ...] | None"]
+Match = tuple[Rule, dict[str, t.Any]]
+
+_DOUBT: t.Any = object()  # the walk's answer where Werkzeug must decide
+_ANY_SEGMENT = r"(?P<__werkzeug_0>[^/]{1,})\Z"
+TRUSTED_CONVERTERS = frozenset(DEFAULT_CONVERTERS.values())
+
+
+class Map(WerkzeugMap):
+    """Werkzeug's Map with a fast matcher, made anew after any change: Werkzeug sets an attribute at each."""
+
+    def __setattr__(self, name: str, value: t.Any) -> None:
+        super().__setattr__(name, value)
+        self.__dict__["_fast"] = None
+
+    @property
+    def fast(self) -> Matcher:
+        self.update()
+        matcher: Matcher | None = self.__dict__["_fast"]
+        if matcher is None:
+            matcher = self.__dict__["_fast"] = Matcher(self)
+        return matcher
+
+
+class _Target:
+    """A rule at the end of a path, with what turns captured text into arguments."""
+
+    __slots__ = ("converters", "defaults", "rule")
+
+    def __init__(self, rule: Rule) -> None:
+        self.rule = rule
+        self.defaults = rule.defaults
+        self.converters = tuple(
+            (name, None if type(converter) is UnicodeConverter else converter.to_python)
+            for name, converter in rule._converters.items()
+        )
+
+    def arguments(self, values: tuple[str, ...]) -> dict[str, t.Any]:
+        """Raises ValidationError, as the converters do."""
+        arguments = {
+            name: value if convert is None else convert(value)
+            for (name, convert), value in zip(self.converters, values, strict=False)
+        }
+        if self.defaults:
+            arguments.update(self.defaults)
+        return arguments
+
+
+class _Node:
+    __slots__ = ("dynamic", "static", "targets")
+
+    def __init__(self, state: State, doubtful: set[int]) -> None:
+        self.targets = [_DOUBT if id(rule) in doubtful else _Target(rule) for rule in state.rules]
+        self.static = {part: _Node(child, doubtful) for part, child in state.static.items()}
+        self.dynamic = [(_capture(part), part.final, _Node(child, doubtful)) for part, child in state.dynamic]
+
+
+def _capture(part: RulePart) -> Capture | None:
+    if part.suffixed:  # a trailing slash after a path converter: left to Werkzeug
+        return None
+    if part.content == _ANY_SEGMENT:
+        return lambda text: (text,) if text else None
+    match = re.compile(part.content).match
+    names = sorted((n for n in re.compile(part.content).groupindex if n.startswith("__werkzeug_")), key=_group_number)
+
+    def capture(text: str) -> tuple[str, ...] | None:
+        found = match(text)
+        return None if found is None else tuple(found[name] for name in names)
+
+    return capture
+
+
+def _group_number(name: str) -> int:
+    return int(name.removeprefix("__werkzeug_"))
+
+
+class Matcher:
+    """The fast matcher of one state of a Map. `find` gives a rule and its arguments, or None: ask Werkzeug."""
+
+    def __init__(self, url_map: WerkzeugMap) -> None:
+        root = url_map._matcher._root
+        domain = root.static.get(url_map.default_subdomain or "")
+        usable = domain is not None and not root.dynamic and not url_map.host_matching
+        self.root = _Node(domain, _doubtful_rules(url_map)) if usable and domain is not None else None
+
+    def find(self, method: str, path: str) -> Match | None:
+        """`path` begins with "/" and is decoded; `method` is in upper case."""
+        if self.root is None:
+            return None
+        found = _walk(self.root, path.split("/"), 0, method, ())
+        if found is None or found is _DOUBT:
+            return None
+        target, values = found
+        try:
+            return target.rule, target.arguments(values)
+        except ValidationError:
+            return None
+
+
+def _doubtful_rules(url_map: WerkzeugMap) -> set[int]:
+    doubtful = set()
+    for rules in url_map._rules_by_endpoint.values():
+        redirects = url_map.redirect_defaults and len(rules) > 1 and any(rule.defaults for rule in rules)
+        for rule in rules:
+            plain = rule.redirect_to is None and not rule.alias and not rule.websocket
+            trusted = all(type(converter) in TRUSTED_CONVERTERS for converter in rule._converters.values())
+            if redirects or not plain or not trusted:
+                doubtful.add(id(rule))  # rules have no hash
+    return doubtful
+
+
+def _walk(node: _Node, parts: list[str], at: int, method: str, values: tuple[str, ...]) -> t.Any:
+    """(target, values), None if nothing matches from here, or _DOUBT. Mirrors StateMachineMatcher.match."""
+    if at == len(parts):
+        for target in node.targets:
+            if target is _DOUBT:
+                return _DOUBT
+            methods = target.rule.methods
+            if methods is None or method in methods:
+                return target, values
+        return _DOUBT if "" in node.static else None
+    part = parts[at]
+    child = node.static.get(part)
+    if child is not None:
+        found = _walk(child, parts, at + 1, method, values)
+        if found is not None:
+            return found
+    for capture, final, child in node.dynamic:
+        if capture is None:
+            return _DOUBT
+        captured = capture("/".join(parts[at:]) if final else part)
+        if captured is not None:
+            found = _walk(child, parts, len(parts) if final else at + 1, method, values + captured)
+            if found is not None:
+                return found
+    if part == "" and at == len(parts) - 1 and node.targets:
+        return _DOUBT
+    return None
+
+
+def find_fast(app: Flask, request: Request, path_info: str) -> Match | None:
+    """The rule of a request if it is beyond doubt. The host must play no part, and no user's code be concerned."""
+    url_map = app.url_map
+    if not path_info or not isinstance(url_map, Map) or app.subdomain_matching:
+        return None
+    if app.config["TRUSTED_HOSTS"] is not None or request.trusted_hosts is not None:
+        return None
+    if find_override(app, "create_url_adapter") is not None:
+        return None
+    return url_map.fast.find(request.method, request.path)

@@ -1,0 +1,152 @@
+"""The Runner: one request's coroutine, moved between the event loop and the request's worker thread. Used over ASGI.
+
+The coroutine asks for a move by awaiting TO_LOOP or TO_THREAD; everything else it yields goes to the event loop. What
+lies between two moves is one *leg*. So neighbouring sync steps share one hop, and a request whose steps are all sync
+makes exactly one: it starts in the thread.
+
+One `contextvars.Context` serves both places; it is entered for a leg and left at its end. A cancellation that arrives
+during a leg in the thread waits for the leg's end, since a thread cannot be stopped, and is thrown in on the loop.
+"""
+
+from __future__ import annotations
+
+import typing as t
+from asyncio import AbstractEventLoop, CancelledError, Future, get_running_loop
+from collections.abc import Callable, Coroutine, Generator
+from contextvars import Context, copy_context
+from functools import partial
+
+from .bridge import THREAD, TO_LOOP, TO_THREAD, Home, Mailbox, cv_home
+from .workers import Lane, PoolLane, WorkerPool
+
+T = t.TypeVar("T")
+Leg = Generator[t.Any, t.Any, None]
+
+_mailbox: Mailbox | None = None
+
+
+def _mailbox_of(loop: AbstractEventLoop) -> Mailbox:
+    """A process serves with one loop: the last one is kept. Another loop gets its own box, and all is well."""
+    global _mailbox
+    if _mailbox is None or _mailbox.loop is not loop:
+        _mailbox = Mailbox(loop)
+    return _mailbox
+
+
+class Runner(Home, t.Generic[T]):
+    """Awaitable: the result of `coro`, which starts in the place `start` (LOOP or THREAD)."""
+
+    __slots__ = ("bound", "command", "context", "coro", "error", "leg_over", "pool", "result", "start", "waiter")
+
+    def __init__(self, coro: Coroutine[t.Any, t.Any, T], pool: WorkerPool, start: str) -> None:
+        loop = get_running_loop()
+        super().__init__(_mailbox_of(loop), None)
+        self.coro = coro
+        self.pool = pool
+        self.start = start
+        self.bound = False
+        self.context: Context = copy_context()
+        self.context.run(cv_home.set, self)
+        self.command: t.Any = None  # what the coroutine asked for at the end of a leg in the thread
+        self.error: BaseException | None = None  # to be thrown into it at the next leg
+        self.result: Callable[[], T] | None = None  # set when it ended in the thread
+        self.leg_over = False
+        self.waiter: Future[None] | None = None
+
+    @property
+    def lane(self) -> Lane:
+        if self._lane is None:
+            self.bind()
+        return t.cast(Lane, self._lane)
+
+    def bind(self, refuse: bool = False) -> None:
+        """Choose the request's thread now. Raises Overloaded if it may be refused."""
+        self._lane = self.pool.choose(refuse)
+        self.bound = True
+
+    def __await__(self) -> Generator[t.Any, t.Any, T]:
+        try:
+            return (yield from self._run())
+        finally:
+            if self.bound:
+                t.cast(PoolLane, self._lane).bound -= 1
+            del self.context  # it holds this Runner (cv_home): no cycle is left behind
+
+    def _run(self) -> Generator[t.Any, t.Any, T]:
+        send, throw, run = self.coro.send, self.coro.throw, self.context.run
+        value = None
+        if self.start is THREAD:
+            yield from self._leg_in_thread(self.pool.submit)
+        while self.result is None:
+            error, self.error = self.error, None
+            try:
+                command = run(send, value) if error is None else run(throw, error)
+            except StopIteration as stop:
+                return t.cast(T, stop.value)
+            finally:
+                del error
+            value = None
+            if command is TO_THREAD:
+                yield from self._leg_in_thread(self._put_in_lane)
+            elif command is not TO_LOOP:
+                try:
+                    value = yield command
+                except BaseException as thrown:
+                    self.error = thrown
+        if self.error is not None:
+            raise self.error
+        return self.result()
+
+    def _put_in_lane(self, leg: Callable[[t.Any], None]) -> None:
+        self.lane.put(partial(leg, self._lane))
+
+    def _leg_in_thread(self, put: Callable[[Callable[[t.Any], None]], None]) -> Leg:
+        """Wait for a leg in the thread, however often this task is cancelled meanwhile."""
+        cancelled: CancelledError | None = None
+        while True:
+            self.leg_over = False
+            put(self._leg)
+            while not self.leg_over:
+                self.waiter = self.loop.create_future()
+                try:
+                    yield from self.waiter
+                except CancelledError as error:
+                    cancelled = error
+            if self.command is not TO_THREAD:
+                break
+            put = self._put_in_lane
+        if cancelled is not None:
+            self.error = cancelled
+        elif self.result is None and self.command is not TO_LOOP:
+            self.error = RuntimeError(f"A worker thread cannot wait for {self.command!r}: a step was planned wrongly.")
+        self.command = cancelled = None
+
+    def _leg(self, lane: Lane) -> None:
+        """In the thread: run the coroutine until it asks for something or ends."""
+        self._lane = lane
+        error, self.error = self.error, None
+        try:
+            if error is None:
+                self.command = self.context.run(self.coro.send, None)
+            else:
+                self.command = self.context.run(self.coro.throw, error)
+        except StopIteration as stop:
+            self.result = partial(_identity, stop.value)
+        except BaseException as raised:
+            self.result = partial(_raise, [raised])
+        finally:
+            del error
+        self.mailbox.post(self._end_leg)
+
+    def _end_leg(self) -> None:
+        self.leg_over = True
+        if self.waiter is not None and not self.waiter.done():
+            self.waiter.set_result(None)
+
+
+def _identity(value: T) -> T:
+    return value
+
+
+def _raise(errors: list[BaseException]) -> t.NoReturn:
+    raise errors.pop()

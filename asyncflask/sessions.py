@@ -1,0 +1,208 @@
+"""Sessions, and the default interface which keeps them in a signed cookie.
+
+The cookie is Flask's: tagged JSON, signed with the secret key under the salt ``cookie-session`` by HMAC-SHA1.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import typing as t
+from collections.abc import Callable, Mapping, MutableMapping
+from datetime import UTC, datetime
+from functools import lru_cache
+
+from itsdangerous import BadSignature, URLSafeTimedSerializer
+from werkzeug.datastructures import CallbackDict
+
+from .bridge import nonblocking
+from .json.tag import TaggedJSONSerializer
+
+if t.TYPE_CHECKING:
+    from .app import Flask
+    from .wrappers import Request, Response
+
+Key = str | bytes
+
+
+class SessionMixin(MutableMapping[str, t.Any]):
+    """What a session offers beyond a dict. A backend which can't tell keeps ``modified = True``."""
+
+    new = False
+    modified = True
+    # Set by the request context whenever the session is taken from it: then the response varies by cookie.
+    accessed = False
+
+    @property
+    def permanent(self) -> bool:
+        """Whether the cookie outlives the browser's session."""
+        permanent: bool = self.get("_permanent", False)
+        return permanent
+
+    @permanent.setter
+    def permanent(self, value: bool) -> None:
+        self["_permanent"] = bool(value)
+
+
+def _set_modified(session: SecureCookieSession) -> None:
+    session.modified = True
+
+
+class SecureCookieSession(CallbackDict[str, t.Any], SessionMixin):
+    """A dict which notes that it was changed. A change inside of a value goes unseen: set `modified` then."""
+
+    modified = False
+
+    def __init__(self, initial: Mapping[str, t.Any] | None = None) -> None:
+        super().__init__(initial, _set_modified)
+
+
+class NullSession(SecureCookieSession):
+    """The session of an application without a secret key: empty, and not to be written to."""
+
+    def _fail(self, *args: t.Any, **kwargs: t.Any) -> t.NoReturn:
+        raise RuntimeError(
+            "The session is unavailable because no secret key was set. Set app.secret_key to something"
+            " unique and secret."
+        )
+
+    __setitem__ = __delitem__ = clear = pop = popitem = update = setdefault = _fail
+    del _fail
+
+
+class SessionInterface:
+    """How sessions are opened and saved, and their cookie's attributes."""
+
+    null_session_class = NullSession
+    pickle_based = False
+
+    def make_null_session(self, app: Flask) -> NullSession:
+        return self.null_session_class()
+
+    def is_null_session(self, obj: object) -> bool:
+        return isinstance(obj, self.null_session_class)
+
+    def get_cookie_name(self, app: Flask) -> str:
+        return t.cast(str, app.config["SESSION_COOKIE_NAME"])
+
+    def get_cookie_domain(self, app: Flask) -> str | None:
+        return t.cast(str | None, app.config["SESSION_COOKIE_DOMAIN"])
+
+    def get_cookie_path(self, app: Flask) -> str:
+        return t.cast(str, app.config["SESSION_COOKIE_PATH"] or app.config["APPLICATION_ROOT"])
+
+    def get_cookie_httponly(self, app: Flask) -> bool:
+        return t.cast(bool, app.config["SESSION_COOKIE_HTTPONLY"])
+
+    def get_cookie_secure(self, app: Flask) -> bool:
+        return t.cast(bool, app.config["SESSION_COOKIE_SECURE"])
+
+    def get_cookie_samesite(self, app: Flask) -> str | None:
+        return t.cast(str | None, app.config["SESSION_COOKIE_SAMESITE"])
+
+    def get_cookie_partitioned(self, app: Flask) -> bool:
+        return t.cast(bool, app.config["SESSION_COOKIE_PARTITIONED"])
+
+    def get_expiration_time(self, app: Flask, session: SessionMixin) -> datetime | None:
+        return datetime.now(UTC) + app.permanent_session_lifetime if session.permanent else None
+
+    def should_set_cookie(self, app: Flask, session: SessionMixin) -> bool:
+        """Whether the session was changed, or is permanent and refreshed by every request."""
+        return session.modified or (session.permanent and app.config["SESSION_REFRESH_EACH_REQUEST"])
+
+    def open_session(self, app: Flask, request: Request) -> SessionMixin | None:
+        """The request's session; None where it can't be had, which gives a null session."""
+        raise NotImplementedError
+
+    def save_session(self, app: Flask, session: SessionMixin, response: Response) -> None:
+        """Called at the end of each request whose session is no null session."""
+        raise NotImplementedError
+
+
+session_json_serializer = TaggedJSONSerializer()
+
+
+def _lazy_sha1(string: bytes = b"") -> t.Any:
+    # Named at the call only: a FIPS build may lack SHA-1, and must get as far as configuring another digest.
+    return hashlib.sha1(string)
+
+
+@lru_cache(maxsize=32)
+def _make_serializer(
+    keys: tuple[Key, ...],
+    salt: str,
+    serializer: t.Any,
+    key_derivation: str,
+    digest_method: Callable[..., t.Any],
+) -> URLSafeTimedSerializer:
+    """The serializer of these settings, kept: building one costs more than a request's other session work."""
+    return URLSafeTimedSerializer(
+        t.cast(t.Any, keys),
+        salt=salt,
+        serializer=serializer,
+        signer_kwargs={"key_derivation": key_derivation, "digest_method": digest_method},
+    )
+
+
+class SecureCookieSessionInterface(SessionInterface):
+    """The session is the cookie: signed, so that it can't be changed, but readable by whoever has it."""
+
+    salt = "cookie-session"
+    digest_method = staticmethod(_lazy_sha1)
+    key_derivation = "hmac"
+    serializer = session_json_serializer
+    session_class = SecureCookieSession
+
+    def get_signing_serializer(self, app: Flask) -> URLSafeTimedSerializer | None:
+        """None where the application has no secret key."""
+        if not app.secret_key:
+            return None
+        # The last key signs, each one verifies.
+        keys = (*(app.config["SECRET_KEY_FALLBACKS"] or ()), app.secret_key)
+        return _make_serializer(keys, self.salt, self.serializer, self.key_derivation, self.digest_method)
+
+    @nonblocking
+    def open_session(self, app: Flask, request: Request) -> SecureCookieSession | None:
+        serializer = self.get_signing_serializer(app)
+        if serializer is None:
+            return None
+        cookie = request.cookies.get(self.get_cookie_name(app))
+        if not cookie:
+            return self.session_class()
+        max_age = int(app.permanent_session_lifetime.total_seconds())
+        try:
+            return self.session_class(serializer.loads(cookie, max_age=max_age))
+        except BadSignature:
+            return self.session_class()
+
+    @nonblocking
+    def save_session(self, app: Flask, session: SessionMixin, response: Response) -> None:
+        if session.accessed:
+            response.vary.add("Cookie")
+        if not session:
+            if session.modified:
+                response.delete_cookie(self.get_cookie_name(app), **self._get_cookie_options(app))
+                response.vary.add("Cookie")
+        elif self.should_set_cookie(app, session):
+            response.set_cookie(
+                self.get_cookie_name(app),
+                self._sign(app, session),
+                expires=self.get_expiration_time(app, session),
+                **self._get_cookie_options(app),
+            )
+            response.vary.add("Cookie")
+
+    def _sign(self, app: Flask, session: SessionMixin) -> str:
+        serializer = self.get_signing_serializer(app)
+        assert serializer is not None, "A session which is not null needs a secret key."
+        signed: str = serializer.dumps(dict(session))
+        return signed
+
+    def _get_cookie_options(self, app: Flask) -> dict[str, t.Any]:
+        return {
+            "domain": self.get_cookie_domain(app),
+            "path": self.get_cookie_path(app),
+            "secure": self.get_cookie_secure(app),
+            "partitioned": self.get_cookie_partitioned(app),
+            "samesite": self.get_cookie_samesite(app),
+            "httponly": self.get_cookie_httponly(app),
+        }

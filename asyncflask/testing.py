@@ -1,0 +1,176 @@
+"""Test clients: one for requests, on Werkzeug's, and one for commands, on click's."""
+
+from __future__ import annotations
+
+import typing as t
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from copy import copy
+from functools import cache
+from types import TracebackType
+from urllib.parse import urlsplit
+
+import werkzeug.test
+from click.testing import CliRunner, Result
+from werkzeug.test import Client, TestResponse
+from werkzeug.wrappers import Request as BaseRequest
+
+from .commands import ScriptInfo
+
+if t.TYPE_CHECKING:
+    from .app import Flask
+    from .sessions import SessionMixin
+    from .typing import WSGIEnvironment
+
+# The app collects here the contexts that are to outlive a request. Werkzeug's debugger uses the same key.
+PRESERVE_KEY = "werkzeug.debug.preserve_context"
+
+
+class EnvironBuilder(werkzeug.test.EnvironBuilder):
+    """Werkzeug's builder; host, root and scheme come from the app's config where they are not given."""
+
+    def __init__(
+        self,
+        app: Flask,
+        path: str = "/",
+        base_url: str | None = None,
+        subdomain: str | None = None,
+        url_scheme: str | None = None,
+        *args: t.Any,
+        **kwargs: t.Any,
+    ) -> None:
+        assert not (base_url is not None and (subdomain or url_scheme)), (
+            'Give either "base_url", or "subdomain" and "url_scheme".'
+        )
+        if base_url is None:
+            base_url, path = _split_url(app, path, subdomain, url_scheme)
+        self.app = app
+        super().__init__(path, base_url, *args, **kwargs)
+
+    def json_dumps(self, obj: t.Any, **kwargs: t.Any) -> str:
+        return self.app.json.dumps(obj, **kwargs)
+
+
+def _split_url(app: Flask, url: str, subdomain: str | None, scheme: str | None) -> tuple[str, str]:
+    """``(base_url, path?query)`` of a path or a full URL."""
+    parts = urlsplit(url)
+    host = app.config.get("SERVER_NAME") or "localhost"
+    if subdomain:
+        host = f"{subdomain}.{host}"
+    scheme = parts.scheme or scheme or app.config["PREFERRED_URL_SCHEME"]
+    base_url = f"{scheme}://{parts.netloc or host}/{app.config['APPLICATION_ROOT'].lstrip('/')}"
+    return base_url, f"{parts.path}?{parts.query}" if parts.query else parts.path
+
+
+@cache
+def _get_user_agent() -> str:
+    from importlib.metadata import version
+
+    return f"Werkzeug/{version('werkzeug')}"
+
+
+class FlaskClient(Client):
+    """Werkzeug's client for an app. In a `with` block a request's contexts stay until the next one.
+
+    It speaks to the WSGI face; Client.run_wsgi_app is the one method that runs a request.
+    """
+
+    application: Flask
+
+    def __init__(self, *args: t.Any, **kwargs: t.Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.preserve_context = False
+        self.environ_base = {"REMOTE_ADDR": "127.0.0.1", "HTTP_USER_AGENT": _get_user_agent()}
+        self._new_contexts: list[AbstractContextManager[t.Any]] = []
+        self._context_stack = ExitStack()
+
+    @contextmanager
+    def session_transaction(self, *args: t.Any, **kwargs: t.Any) -> Iterator[SessionMixin]:
+        """The client's session, saved at the end of the block. Arguments as test_request_context's."""
+        if self._cookies is None:
+            raise TypeError("Cookies are disabled. Create the client with 'use_cookies=True'.")
+        app = self.application
+        sessions = app.session_interface
+        ctx = app.test_request_context(*args, **kwargs)
+        self._add_cookies_to_wsgi(ctx.request.environ)
+        with ctx:
+            session = sessions.open_session(app, ctx.request)
+        if session is None:
+            raise RuntimeError("Session backend did not open a session.")
+        yield session
+        if sessions.is_null_session(session):
+            return
+        response = app.response_class()
+        with ctx:
+            sessions.save_session(app, session, response)
+        host = ctx.request.host.partition(":")[0]
+        self._update_cookies_from_response(host, ctx.request.path, response.headers.getlist("Set-Cookie"))
+
+    def open(
+        self, *args: t.Any, buffered: bool = False, follow_redirects: bool = False, **kwargs: t.Any
+    ) -> TestResponse:
+        """Make a request. Arguments as EnvironBuilder's without the app; or a builder, environ or request."""
+        request = self._make_request(args, kwargs)
+        # Each request of a block, redirects included, replaces what the one before it left.
+        self._context_stack.close()
+        response = super().open(request, buffered=buffered, follow_redirects=follow_redirects)
+        response.json_module = self.application.json
+        for ctx in self._new_contexts:
+            self._context_stack.enter_context(ctx)
+        self._new_contexts.clear()
+        return response
+
+    def _make_request(self, args: tuple[t.Any, ...], kwargs: dict[str, t.Any]) -> BaseRequest:
+        match args[0] if args else None:
+            case werkzeug.test.EnvironBuilder() as given:
+                builder = copy(given)
+                builder.environ_base = self._copy_environ(builder.environ_base or {})
+                return builder.get_request()
+            case dict() as environ:
+                defaults = {"app": self.application, "environ_base": self._copy_environ({})}
+                return EnvironBuilder.from_environ(environ, **defaults).get_request()
+            case BaseRequest() as given:
+                request = copy(given)
+                request.environ = self._copy_environ(request.environ)
+                return request
+        return self._build_request(args, kwargs)
+
+    def _build_request(self, args: tuple[t.Any, ...], kwargs: dict[str, t.Any]) -> BaseRequest:
+        kwargs["environ_base"] = self._copy_environ(kwargs.get("environ_base", {}))
+        builder = EnvironBuilder(self.application, *args, **kwargs)
+        try:
+            return builder.get_request()
+        finally:
+            builder.close()
+
+    def _copy_environ(self, other: Mapping[str, t.Any]) -> WSGIEnvironment:
+        keep = {PRESERVE_KEY: self._new_contexts.append} if self.preserve_context else {}
+        return {**self.environ_base, **other, **keep}
+
+    def __enter__(self) -> t.Self:
+        if self.preserve_context:
+            raise RuntimeError("A client's 'with' block cannot be opened inside of itself.")
+        self.preserve_context = True
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc_value: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        self.preserve_context = False
+        self._context_stack.close()
+
+
+class FlaskCliRunner(CliRunner):
+    """click's runner for an application's commands."""
+
+    def __init__(self, app: Flask, **kwargs: t.Any) -> None:
+        self.app = app
+        super().__init__(**kwargs)
+
+    def invoke(  # type: ignore[override]  # cli may be left out
+        self, cli: t.Any = None, args: t.Any = None, **kwargs: t.Any
+    ) -> Result:
+        """As click's. Without `cli` it is `app.cli`; without `obj`, a ScriptInfo that loads this app."""
+        if "obj" not in kwargs:
+            kwargs["obj"] = ScriptInfo(create_app=lambda: self.app)
+        return super().invoke(self.app.cli if cli is None else cli, args, **kwargs)

@@ -1,0 +1,347 @@
+"""Request and Response: Werkzeug's, made from a WSGI environ or from an ASGI scope.
+
+A request is built for every call and read rarely, so each field is computed when it is first asked for. `environ` is
+one mutable dict for the whole request; over ASGI it is made at first use.
+"""
+
+from __future__ import annotations
+
+import sys
+import typing as t
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
+from functools import cache
+
+from werkzeug.datastructures import EnvironHeaders, Headers
+from werkzeug.datastructures.mixins import ImmutableHeadersMixin
+from werkzeug.exceptions import BadRequest, HTTPException
+from werkzeug.utils import cached_property
+from werkzeug.wrappers import Request as RequestBase
+from werkzeug.wrappers import Response as ResponseBase
+from werkzeug.wsgi import ClosingIterator, FileWrapper, get_input_stream
+
+from . import json
+from .bridge import wait_for
+from .globals import current_app
+
+if t.TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
+    from werkzeug.routing import Rule
+
+    from .typing import Scope
+
+FILE_CHUNK = 256 * 1024
+
+
+@cache
+def _split_blueprint_path(name: str) -> list[str]:
+    """ "a.b.c" -> ["a.b.c", "a.b", "a"]: a nested blueprint's names, its own first."""
+    parts = name.split(".")
+    return [".".join(parts[:end]) for end in range(len(parts), 0, -1)]
+
+
+class ScopeHeaders(ImmutableHeadersMixin, Headers):  # type: ignore[misc]  # as Werkzeug's EnvironHeaders
+    """An ASGI scope's headers as a WSGI server would give them: equal names joined, in linear time."""
+
+    def __init__(self, raw: Iterable[tuple[bytes, bytes]]) -> None:
+        self._values = merge_headers(raw)
+        self._list = [(name.title(), value) for name, value in self._values.items()]
+
+    def _get_key(self, key: str) -> str:
+        value = self._values.get(key.lower())
+        return super()._get_key(key) if value is None else value
+
+    def __contains__(self, key: object) -> bool:
+        return isinstance(key, str) and key.lower() in self._values
+
+
+def merge_headers(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+    """Lower-case names to values. RFC 9110 5.3: equal names joined by ","; RFC 9113 8.2.3: cookies by "; "."""
+    merged: dict[str, str] = {}
+    repeated: dict[str, list[str]] = {}
+    for raw_name, raw_value in raw:
+        name = raw_name.decode("latin-1").lower()
+        value = raw_value.decode("latin-1")
+        if name in merged:
+            repeated.setdefault(name, [merged[name]]).append(value)
+        else:
+            merged[name] = value
+    for name, values in repeated.items():
+        merged[name] = ("; " if name == "cookie" else ",").join(values)
+    return merged
+
+
+def path_info(scope: Scope) -> str:
+    """The path below the mount point. `root_path` counts only where a path segment ends."""
+    path: str = scope["path"]
+    root: str = scope.get("root_path", "").rstrip("/")
+    if root and path.startswith(root) and path[len(root) : len(root) + 1] in ("", "/"):
+        return path[len(root) :]
+    return path
+
+
+class BigFileWrapper(FileWrapper):
+    """`wsgi.file_wrapper` over ASGI: each piece is read off the loop, so pieces are large."""
+
+    def __init__(self, file: t.IO[bytes], buffer_size: int = FILE_CHUNK) -> None:
+        super().__init__(file, max(buffer_size, FILE_CHUNK))
+
+
+def build_environ(scope: Scope, stream: t.IO[bytes]) -> WSGIEnvironment:
+    """A WSGI environ (PEP 3333) of an ASGI scope. Header names with "_" are left out: they could pose as others."""
+    server = scope.get("server") or ("localhost", None)
+    client = scope.get("client") or ("", 0)
+    environ: WSGIEnvironment = {
+        "REQUEST_METHOD": scope["method"],
+        "SCRIPT_NAME": scope.get("root_path", "").encode().decode("latin-1").rstrip("/"),
+        "PATH_INFO": path_info(scope).encode().decode("latin-1"),
+        "QUERY_STRING": scope.get("query_string", b"").decode("latin-1"),
+        "REQUEST_URI": _request_uri(scope),
+        "SERVER_NAME": server[0],
+        "SERVER_PORT": "" if server[1] is None else str(server[1]),
+        "SERVER_PROTOCOL": f"HTTP/{scope.get('http_version', '1.1')}",
+        "REMOTE_ADDR": client[0],
+        "REMOTE_PORT": str(client[1]),
+        "wsgi.version": (1, 0),
+        "wsgi.url_scheme": scope.get("scheme", "http"),
+        "wsgi.input": stream,
+        "wsgi.input_terminated": True,
+        "wsgi.errors": sys.stderr,
+        "wsgi.multithread": True,
+        "wsgi.multiprocess": False,
+        "wsgi.run_once": False,
+        "wsgi.file_wrapper": BigFileWrapper,
+        "asgi.scope": scope,
+    }
+    for name, value in merge_headers(scope["headers"]).items():
+        if name in ("content-type", "content-length"):
+            environ[name.upper().replace("-", "_")] = value
+        elif "_" not in name:
+            environ[f"HTTP_{name.upper().replace('-', '_')}"] = value
+    return environ
+
+
+def _request_uri(scope: Scope) -> str:
+    path = scope.get("raw_path") or scope["path"].encode()
+    query = scope.get("query_string", b"")
+    return t.cast(bytes, path + b"?" + query if query else path).decode("latin-1")
+
+
+def _decode(text: str) -> str:
+    """WSGI's bytes-as-latin-1 to UTF-8 (PEP 3333, "Unicode Issues")."""
+    return text.encode("latin-1").decode(errors="replace")
+
+
+def _server_of(environ: WSGIEnvironment) -> tuple[str, int | None] | None:
+    name = environ.get("SERVER_NAME")
+    if name is None:
+        return None
+    try:
+        return name, int(environ["SERVER_PORT"])
+    except (KeyError, ValueError):
+        return name, None
+
+
+class _Field:
+    """An attribute computed from the scope or the environ when first read, then kept in the instance."""
+
+    def __init__(self, from_scope: Callable[[Scope], t.Any], from_environ: Callable[[WSGIEnvironment], t.Any]) -> None:
+        self.from_scope = from_scope
+        self.from_environ = from_environ
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    def __get__(self, request: Request | None, owner: type) -> t.Any:
+        if request is None:
+            return self
+        scope = request._scope
+        value = self.from_environ(request.environ) if scope is None else self.from_scope(scope)
+        request.__dict__[self.name] = value
+        return value
+
+
+class Request(RequestBase):
+    """Flask's request. Made from an environ, or over ASGI by `from_scope`."""
+
+    json_module: t.Any = json
+    url_rule: Rule | None = None
+    view_args: dict[str, t.Any] | None = None
+    routing_exception: HTTPException | None = None
+    _max_content_length: int | None = None
+    _max_form_memory_size: int | None = None
+    _max_form_parts: int | None = None
+    _scope: Scope | None = None
+    _input: t.IO[bytes]
+
+    method = _Field(lambda scope: scope["method"].upper(), lambda environ: environ.get("REQUEST_METHOD", "GET").upper())  # type: ignore[assignment]  # Werkzeug's attributes
+    scheme = _Field(lambda scope: scope.get("scheme", "http"), lambda environ: environ.get("wsgi.url_scheme", "http"))  # type: ignore[assignment]
+    server = _Field(lambda scope: scope.get("server"), _server_of)  # type: ignore[assignment]
+    root_path = _Field(  # type: ignore[assignment]
+        lambda scope: scope.get("root_path", "").rstrip("/"),
+        lambda environ: _decode(environ.get("SCRIPT_NAME") or "").rstrip("/"),
+    )
+    path = _Field(  # type: ignore[assignment]
+        lambda scope: "/" + path_info(scope).lstrip("/"),
+        lambda environ: "/" + _decode(environ.get("PATH_INFO") or "").lstrip("/"),
+    )
+    query_string = _Field(  # type: ignore[assignment]
+        lambda scope: scope.get("query_string", b""), lambda environ: environ.get("QUERY_STRING", "").encode("latin-1")
+    )
+    headers = _Field(lambda scope: ScopeHeaders(scope["headers"]), EnvironHeaders)  # type: ignore[assignment]
+    remote_addr = _Field(  # type: ignore[assignment]
+        lambda scope: scope["client"][0] if scope.get("client") else None, lambda environ: environ.get("REMOTE_ADDR")
+    )
+
+    def __init__(self, environ: WSGIEnvironment, populate_request: bool = True, shallow: bool = False) -> None:
+        self.environ = environ
+        self.shallow = shallow
+        if populate_request and not shallow:
+            environ["werkzeug.request"] = self
+
+    @classmethod
+    def from_scope(cls, scope: Scope, stream: t.IO[bytes]) -> t.Self:
+        """A request of an ASGI http scope whose body is read from `stream`."""
+        if cls.__init__ is not Request.__init__:  # a subclass that expects an environ gets one
+            return cls(build_environ(scope, stream))
+        request = cls.__new__(cls)
+        request._scope = scope
+        request._input = stream
+        request.shallow = False
+        return request
+
+    @cached_property
+    def environ(self) -> WSGIEnvironment:
+        assert self._scope is not None
+        return build_environ(self._scope, self._input)
+
+    @property
+    def max_content_length(self) -> int | None:  # type: ignore[override]  # settable for each request, as in Flask
+        """Bytes of body that are accepted; beyond them 413. Default: MAX_CONTENT_LENGTH."""
+        return self._limit("_max_content_length", "MAX_CONTENT_LENGTH")
+
+    @max_content_length.setter
+    def max_content_length(self, value: int | None) -> None:
+        self._max_content_length = value
+
+    @property
+    def max_form_memory_size(self) -> int | None:  # type: ignore[override]
+        """Bytes of a form field that is no file; beyond them 413. Default: MAX_FORM_MEMORY_SIZE."""
+        return self._limit("_max_form_memory_size", "MAX_FORM_MEMORY_SIZE")
+
+    @max_form_memory_size.setter
+    def max_form_memory_size(self, value: int | None) -> None:
+        self._max_form_memory_size = value
+
+    @property
+    def max_form_parts(self) -> int | None:  # type: ignore[override]
+        """Parts of a multipart form; beyond them 413. Default: MAX_FORM_PARTS."""
+        return self._limit("_max_form_parts", "MAX_FORM_PARTS")
+
+    @max_form_parts.setter
+    def max_form_parts(self, value: int | None) -> None:
+        self._max_form_parts = value
+
+    def _limit(self, own: str, key: str) -> int | None:
+        value = getattr(self, own)
+        if value is None:
+            value = current_app.config[key] if current_app else getattr(RequestBase, key.lower())
+        return t.cast("int | None", value)
+
+    @property
+    def endpoint(self) -> str | None:
+        return None if self.url_rule is None else self.url_rule.endpoint
+
+    @property
+    def blueprint(self) -> str | None:
+        """The (dotted) name under which the current blueprint is registered."""
+        endpoint = self.endpoint
+        return endpoint.rpartition(".")[0] if endpoint is not None and "." in endpoint else None
+
+    @property
+    def blueprints(self) -> list[str]:
+        """The current blueprint's name and its parents', its own first."""
+        name = self.blueprint
+        return [] if name is None else _split_blueprint_path(name)
+
+    @cached_property
+    def stream(self) -> t.IO[bytes]:
+        """The body as a file, bounded by its length and the limit. Raises RequestEntityTooLarge."""
+        if self._scope is None or "environ" in self.__dict__:
+            return super().stream
+        environ = {"wsgi.input": self._input, "wsgi.input_terminated": True}
+        if self.content_length is not None:
+            environ["CONTENT_LENGTH"] = str(self.content_length)
+        return get_input_stream(environ, max_content_length=self.max_content_length)
+
+    @property
+    def want_form_data_parsed(self) -> bool:
+        return bool(self.headers.get("Content-Type"))
+
+    def _load_form_data(self) -> None:
+        super()._load_form_data()
+        if current_app and current_app.debug and self.mimetype != "multipart/form-data" and not self.files:
+            from .debughelpers import attach_enctype_error_multidict
+
+            attach_enctype_error_multidict(self)
+
+    def on_json_loading_failed(self, e: ValueError | None) -> t.Any:
+        try:
+            return super().on_json_loading_failed(e)
+        except BadRequest as error:
+            if current_app and current_app.debug:
+                raise
+            # The parser's words stay inside: they quote the input.
+            raise BadRequest() from error
+
+
+class Response(ResponseBase):
+    """Flask's response: text/html, and a body that may also be an async iterable."""
+
+    default_mimetype: str | None = "text/html"
+    json_module = json
+    autocorrect_location_header = False
+
+    @property
+    def max_cookie_size(self) -> int:  # type: ignore[override]  # read only here, as in Flask
+        """Bytes of a Set-Cookie header beyond which a warning is given. Config: MAX_COOKIE_SIZE."""
+        return t.cast(int, current_app.config["MAX_COOKIE_SIZE"] if current_app else ResponseBase.max_cookie_size)
+
+    @property
+    def is_async(self) -> bool:
+        """Whether the body is an async iterable."""
+        return hasattr(self.response, "__aiter__")
+
+    def iter_encoded(self) -> Iterator[bytes]:
+        if self.is_async:
+            return _encode_all(iterate_sync(t.cast("AsyncIterable[t.Any]", self.response)))
+        return super().iter_encoded()
+
+    def get_app_iter(self, environ: WSGIEnvironment) -> Iterable[bytes]:
+        if self.is_async and self.direct_passthrough:
+            return ClosingIterator(self.iter_encoded(), self.close)
+        return super().get_app_iter(environ)
+
+
+def _encode_all(pieces: Iterable[t.Any]) -> Iterator[bytes]:
+    return (piece.encode() if isinstance(piece, str) else piece for piece in pieces)
+
+
+def iterate_sync(iterable: AsyncIterable[t.Any]) -> Iterator[t.Any]:
+    """An async iterable for a WSGI server: each piece is awaited on the loop while the server's thread waits."""
+    iterator = aiter(iterable)
+    try:
+        while (piece := wait_for(_next_piece(iterator))) is not _END:
+            yield piece
+    finally:
+        if hasattr(iterator, "aclose"):
+            wait_for(iterator.aclose())
+
+
+_END: t.Any = object()
+
+
+async def _next_piece(iterator: AsyncIterator[t.Any]) -> t.Any:
+    try:
+        return await anext(iterator)
+    except StopAsyncIteration:
+        return _END
