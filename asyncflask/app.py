@@ -9,6 +9,8 @@ import typing as t
 import weakref
 from collections.abc import Callable, Coroutine, Iterable
 from datetime import timedelta
+from functools import cache
+from importlib import import_module
 from urllib.parse import quote
 
 from werkzeug.datastructures import ImmutableDict
@@ -625,19 +627,21 @@ class Flask(Scaffold):
 
     async def asgi_app(self, scope: ft.Scope, receive: ft.Receive, send: ft.Send) -> None:
         """The application as ASGI 3 knows it."""
-        from .asgi import serve  # asyncio is imported by those who serve ASGI
-
-        await serve(self, scope, receive, send)
+        await _face("asgi")(self, scope, receive, send)
 
     def wsgi_app(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """The application as WSGI knows it (PEP 3333)."""
-        from .wsgi import serve
-
-        return serve(self, environ, start_response)
+        return t.cast(Iterable[bytes], _face("wsgi")(self, environ, start_response))
 
     def __call__(self, *args: t.Any) -> t.Any:
         """`(scope, receive, send)` is ASGI, `(environ, start_response)` is WSGI."""
         return self.asgi_app(*args) if len(args) == 3 else self.wsgi_app(*args)
+
+
+@cache
+def _face(name: str) -> Callable[..., t.Any]:
+    """An edge, imported when first served: asyncio costs those nothing who do not need it."""
+    return t.cast(Callable[..., t.Any], import_module(f".{name}", __package__).serve)
 
 
 def _rule_methods(view_func: t.Any, methods: t.Any) -> set[str]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import typing as t
-from collections.abc import AsyncIterable, Iterable, Iterator
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Iterator
+from functools import partial
 from io import BytesIO
 from types import GeneratorType
 
@@ -16,7 +17,8 @@ from .bridge import LOOP, THREAD
 from .ctx import RequestContext
 from .dispatch import handle
 from .overrides import find_override
-from .responding import final_headers
+from .plan import Plan
+from .responding import BODILESS_STATUS, final_headers
 from .routing import find_fast
 from .runner import Runner
 from .workers import Overloaded
@@ -27,105 +29,101 @@ if t.TYPE_CHECKING:
     from .typing import Receive, Scope, Send
     from .wrappers import Response
 
-# Header fields that decide how a request is read; RFC 9112 6.
-_FRAMING = frozenset({b"content-length", b"transfer-encoding", b"upgrade", b"cookie"})
+# Header fields that the edge itself reads.
+_NOTED = frozenset({b"content-length", b"transfer-encoding", b"upgrade", b"cookie"})
 _BODILESS_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
-_BODILESS_STATUS = frozenset({*range(100, 200), 204, 304})
+_END: t.Any = object()
 
 
-async def serve(app: Flask, scope: Scope, receive: Receive, send: Send) -> None:
+def serve(app: Flask, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
     """Answer one scope. Raises ValueError for a type that the specification does not have."""
     handler = _HANDLERS.get(scope["type"])
     if handler is None:
         raise ValueError(f"Unknown ASGI scope type {scope['type']!r}.")
-    await handler(app, scope, receive, send)
+    return handler(app, scope, receive, send)
 
 
 # http
 
 
 async def _serve_http(app: Flask, scope: Scope, receive: Receive, send: Send) -> None:
-    noted = {name: value for name, value in scope["headers"] if name in _FRAMING}
-    body = await _Body(app, scope, receive).begin(noted)
-    ctx = _open_context(app, scope, body.stream)
-    ctx.request.routing_exception = body.refusal
-    if isinstance(body.stream, BodyStream):
-        ctx.unread = UnreadBody(body.stream, ctx.request)
-    ctx.cookie = noted.get(b"cookie", b"").decode("latin-1")
-    if body.refusal is None and b"upgrade" not in noted:
+    noted = {name: value for name, value in scope["headers"] if name in _NOTED}
+    reader = stream = refusal = None
+    if _may_have_body(scope, noted):
+        reader = BodyReader(receive, app.config["BODY_TIMEOUT"])
+        stream, refusal = await _begin_body(app, reader, noted.get(b"content-length"))
+    ctx = _open_context(app, scope, stream)
+    ctx.cookie = noted[b"cookie"].decode("latin-1") if b"cookie" in noted else ""
+    if refusal is not None:
+        ctx.request.routing_exception = refusal
+    elif b"upgrade" not in noted:  # Werkzeug matches a websocket handshake otherwise
         ctx.matched = find_fast(app, ctx.request, path_info(scope))
-    exchange = _Exchange(ctx, receive, send, body)
+    if isinstance(stream, BodyStream):
+        ctx.unread = UnreadBody(stream, ctx.request)
+    exchange = _Exchange(ctx, send, receive if reader is None or reader.complete else None)
+    plan = app._plan(None if ctx.matched is None else ctx.matched[0].endpoint)
     try:
-        await exchange.run()
+        await (exchange.answer_moving(plan) if plan.needs_thread else exchange.answer())
     finally:
-        body.stream.close()
+        if stream is not None:
+            stream.close()
 
 
-def _open_context(app: Flask, scope: Scope, stream: t.IO[bytes]) -> RequestContext:
+def _may_have_body(scope: Scope, noted: dict[bytes, bytes]) -> bool:
+    """Without a length there may be one all the same: in HTTP/2, or where a server took the field away."""
+    length = noted.get(b"content-length")
+    if length is not None:
+        return length != b"0"
+    return b"transfer-encoding" in noted or scope["method"] not in _BODILESS_METHODS
+
+
+async def _begin_body(
+    app: Flask, reader: BodyReader, length: bytes | None
+) -> tuple[t.IO[bytes], HTTPException | None]:
+    """The body as a file, its first piece taken unless the declared length is too much; or why it is refused."""
+    if length is not None and not length.isdigit():
+        return BytesIO(), BadRequest("The Content-Length header is not a number.")
+    limit = app.config["MAX_CONTENT_LENGTH"]
+    first = b""
+    if length is None or limit is None or int(length) <= limit:
+        try:
+            first = await reader.read()
+        except HTTPException as error:
+            return BytesIO(), error.with_traceback(None)
+    if reader.complete:
+        return BytesIO(first), None
+    return t.cast("t.IO[bytes]", BodyStream(reader, first, app.config["BODY_SPOOL_SIZE"])), None
+
+
+def _open_context(app: Flask, scope: Scope, stream: t.IO[bytes] | None) -> RequestContext:
     if find_override(app, "request_context") is None:
         ctx = RequestContext(app, {}, app.request_class.from_scope(scope, stream))
     else:
-        ctx = app.request_context(build_environ(scope, stream))
+        ctx = app.request_context(build_environ(scope, stream or BytesIO()))
     ctx.fresh_app_context = True
+    ctx.place = LOOP
     return ctx
 
 
-class _Body:
-    """A request's body as far as it is known before the request cycle starts."""
-
-    def __init__(self, app: Flask, scope: Scope, receive: Receive) -> None:
-        self.app = app
-        self.scope = scope
-        self.reader = BodyReader(receive, app.config["BODY_TIMEOUT"])
-        self.refusal: HTTPException | None = None  # what the request will be answered with
-        self.stream: t.IO[bytes]
-
-    async def begin(self, noted: dict[bytes, bytes]) -> _Body:
-        """Take the first piece, if there may be one and its declared length is not too much."""
-        length = noted.get(b"content-length")
-        first = b""
-        if length is not None and not length.isdigit():
-            self.refusal = BadRequest("The Content-Length header is not a number.")
-        elif self._may_have_body(length, noted):
-            limit = self.app.config["MAX_CONTENT_LENGTH"]
-            if length is None or limit is None or int(length) <= limit:
-                try:
-                    first = await self.reader.read()
-                except HTTPException as error:
-                    self.refusal = error.with_traceback(None)
-        else:
-            self.reader.complete = True
-        if self.reader.complete or self.refusal is not None:
-            self.stream = BytesIO(first)
-        else:
-            self.stream = t.cast("t.IO[bytes]", BodyStream(self.reader, first, self.app.config["BODY_SPOOL_SIZE"]))
-        return self
-
-    def _may_have_body(self, length: bytes | None, noted: dict[bytes, bytes]) -> bool:
-        if length is not None:
-            return int(length) > 0
-        # HTTP/2 needs neither field, and servers may take the second away.
-        return b"transfer-encoding" in noted or self.scope["method"] not in _BODILESS_METHODS
-
-
 class _Exchange:
-    """One request and its response."""
+    """One request and its response. `receive` is None while a body is unread: its events are the body's."""
 
-    def __init__(self, ctx: RequestContext, receive: Receive, send: Send, body: _Body) -> None:
+    __slots__ = ("ctx", "disconnected", "receive", "send")
+
+    def __init__(self, ctx: RequestContext, send: Send, receive: Receive | None) -> None:
         self.ctx = ctx
-        self.receive = receive
         self.send = send
-        self.body = body
+        self.receive = receive
         self.disconnected = False
 
-    async def run(self) -> None:
-        app, ctx = self.ctx.app, self.ctx
-        plan = app._plan(None if ctx.matched is None else ctx.matched[0].endpoint)
-        ctx.place = plan.start
-        coro = self._answer()
-        runner = Runner(coro, app._workers, plan.start)
+    async def answer_moving(self, plan: Plan) -> None:
+        """Answer with steps in a worker thread. If all threads are busy and the queue is full: 503."""
+        self.ctx.moves = True
+        self.ctx.place = plan.start
+        coro = self.answer()
+        runner = Runner(coro, self.ctx.app._workers, plan.start)
         try:
-            if plan.start is LOOP and plan.needs_thread:
+            if plan.start is LOOP:
                 runner.bind(refuse=True)
             await runner
         except Overloaded:
@@ -135,44 +133,51 @@ class _Exchange:
     async def _refuse(self, error: HTTPException) -> None:
         """Answer without the request cycle."""
         response: t.Any = error.get_response()
-        await self._start(response.status_code, list(response.headers))
-        await self._send_body(response.get_data())
+        await self._send(response.status_code, list(response.headers), response.get_data())
 
-    async def _answer(self) -> None:
-        response, headers = await handle(self.ctx, self._render)
-        bodiless = self.ctx.request.method == "HEAD" or response.status_code in _BODILESS_STATUS
-        if bodiless or response.is_sequence:
-            await self.ctx.go(LOOP)
-            await self._start(response.status_code, headers)
-            await self._send_body(b"" if bodiless else b"".join(response.iter_encoded()))
-            await self._close(response, exhausted=not bodiless)
+    async def answer(self) -> None:
+        ctx = self.ctx
+        response, headers = await handle(ctx, self._render)
+        if ctx.request.method == "HEAD" or response.status_code in BODILESS_STATUS:
+            await ctx.go(LOOP)
+            await self._send(response.status_code, headers, b"")
+            await self._close(response, exhausted=False)
+        elif response.is_sequence:
+            if ctx.place is not LOOP:
+                await ctx.go(LOOP)
+            await self._send(response.status_code, headers, b"".join(response.iter_encoded()))
+            if response._on_close:
+                await self._close(response, exhausted=True)
         elif response.is_async:
-            await self.ctx.go(LOOP)
-            await self._start(response.status_code, headers)
-            await self._stream_async(response)
+            await self._stream_async(response, headers)
         else:
             await self._stream_sync(response, headers)
 
     def _render(self, response: Response) -> tuple[Response, list[tuple[str, str]]]:
         return response, final_headers(response, self.ctx.request)
 
-    async def _start(self, status: int, headers: Iterable[tuple[str, str]]) -> None:
+    async def _send(self, status: int, headers: Iterable[tuple[str, str]], body: bytes | None) -> None:
+        """Start the response, and end it too if its whole body is there."""
         raw = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers]
         await self.send({"type": "http.response.start", "status": status, "headers": raw})
+        if body is not None:
+            await self.send({"type": "http.response.body", "body": body, "more_body": False})
 
-    async def _send_body(self, piece: bytes, more: bool = False) -> None:
+    # Streaming: each piece is made before the next, and `send` waits while the client is slow.
+
+    async def _send_piece(self, piece: bytes, more: bool = True) -> None:
         await self.send({"type": "http.response.body", "body": piece, "more_body": more})
 
-    # Streaming: each piece is awaited or made before the next, and `send` waits while the client is slow.
-
-    async def _stream_async(self, response: Response) -> None:
+    async def _stream_async(self, response: Response, headers: list[tuple[str, str]]) -> None:
+        await self.ctx.go(LOOP)
+        await self._send(response.status_code, headers, None)
         pieces = t.cast("AsyncIterable[t.Any]", response.response)
         task = t.cast("asyncio.Task[t.Any]", asyncio.current_task())
         watcher = self._watch(task.cancel)
         try:
             async for piece in pieces:
-                await self._send_body(piece.encode() if isinstance(piece, str) else piece, more=True)
-            await self._send_body(b"")
+                await self._send_piece(piece.encode() if isinstance(piece, str) else piece)
+            await self._send_piece(b"", more=False)
         except asyncio.CancelledError:
             if not self.disconnected:
                 raise
@@ -184,49 +189,49 @@ class _Exchange:
             await self._close(response, exhausted=True)
 
     async def _stream_sync(self, response: Response, headers: list[tuple[str, str]]) -> None:
-        go = self.ctx.go
-        await go(THREAD)
+        ctx = self.ctx
         pieces = iter(response.iter_encoded())
-        # A file's first piece is there at once, so it shares the view's hop; a generator's may be long in coming.
-        first = next(pieces, b"") if isinstance(response.response, FileWrapper) else None
-        await go(LOOP)
-        await self._start(response.status_code, headers)
+        first = None
+        if ctx.place is THREAD and isinstance(response.response, FileWrapper):
+            # A file's first piece is there at once, so it shares the view's hop; a generator's may be long in coming.
+            first = next(pieces, _END)
+        await ctx.go(LOOP)
+        await self._send(response.status_code, headers, None)
         watcher = self._watch()
         exhausted = False
         try:
             exhausted = await self._send_pieces(pieces, first, response.content_length)
         finally:
-            await go(LOOP)  # a piece that failed left us in the thread
+            await ctx.go(LOOP)  # a piece that failed left us in the thread
             watcher.cancel()
             await self._close(response, exhausted)
 
     async def _send_pieces(self, pieces: Iterator[bytes], piece: bytes | None, length: int | None) -> bool:
         """True once all is sent; False if the client left. Raises RuntimeError if less than `length` bytes came."""
-        go = self.ctx.go
+        step = (THREAD, partial(next, pieces, _END))
         sent = 0
         while not self.disconnected:
             if piece is None:
-                await go(THREAD)
-                piece = next(pieces, _END)
-                await go(LOOP)
+                piece = await self.ctx.call(step)
+                await self.ctx.go(LOOP)
             if piece is _END:
                 if length is not None and sent < length:
                     raise RuntimeError(f"The body ended after {sent} of {length} bytes.")
-                await self._send_body(b"")
+                await self._send_piece(b"", more=False)
                 return True
-            sent += len(piece)
+            sent += len(t.cast(bytes, piece))
             complete = length is not None and sent >= length
-            await self._send_body(piece, more=not complete)
+            await self._send_piece(t.cast(bytes, piece), more=not complete)
             if complete:
                 return True
             piece = None
         return False
 
-    def _watch(self, on_disconnect: t.Callable[[], object] | None = None) -> asyncio.Task[None]:
+    def _watch(self, on_disconnect: Callable[[], object] | None = None) -> asyncio.Task[None]:
         """A task that notes the client's leaving while a response is streamed."""
 
         async def watch() -> None:
-            if self.body.reader.complete and (await self.receive())["type"] == "http.disconnect":
+            if self.receive is not None and (await self.receive())["type"] == "http.disconnect":
                 self.disconnected = True
                 if on_disconnect is not None:
                     on_disconnect()
@@ -238,11 +243,10 @@ class _Exchange:
         body = response.response
         harmless = not hasattr(body, "close") or isinstance(body, FileWrapper)
         if response._on_close or not (harmless or (exhausted and isinstance(body, GeneratorType))):
-            await self.ctx.go(THREAD)
-        response.close()
-
-
-_END: t.Any = object()
+            await self.ctx.call((THREAD, response.close))
+            await self.ctx.go(LOOP)
+        else:
+            response.close()
 
 
 # websocket, lifespan

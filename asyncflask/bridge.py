@@ -10,11 +10,12 @@ The request cycle is written once, as `async def`. Who runs it is the *host*:
 
     driven   one `coro.send(None)` in the caller's thread. There is no event loop; an async step is sent to the serving
              loop, or to the process's background loop, while the thread waits. WSGI, and Flask's sync methods.
-    Runner   (runner.py) moves the coroutine between the event loop and the request's worker thread. ASGI.
-    task     an ordinary coroutine on a loop, not moved: a sync step is sent to a thread and awaited. `async with` contexts.
+    a Runner moves the coroutine between the event loop and the request's worker thread (runner.py). ASGI.
+    a task   an ordinary coroutine on the loop: the odd sync step is sent to the request's thread and awaited. ASGI, where
+             every planned step is async; `async with` contexts.
 
 A context variable that one side sets is seen by the other: the Runner uses one `contextvars.Context` in both places;
-the others copy it there and adopt the changes when they come back.
+elsewhere it is copied, and the changes are adopted on the way back.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Generator
 from contextvars import Context, ContextVar, copy_context
 from functools import partial, update_wrapper
 
+from .globals import _cv_app
 from .workers import Lane, Ticket
 
 if t.TYPE_CHECKING:
@@ -41,9 +43,7 @@ F = t.TypeVar("F", bound=Callable[..., t.Any])
 LOOP = "loop"
 THREAD = "thread"
 ANYWHERE = "anywhere"
-# Hosts that do not move: see the module's docstring.
-DRIVEN = "driven"
-TASK = "task"
+DRIVEN = "driven"  # only of a host's place
 
 Step = tuple[str, Callable[..., t.Any]]
 
@@ -87,27 +87,28 @@ TO_THREAD = _Switch(THREAD)
 
 
 class Host:
-    """What runs a request's steps: `place` is where it is now, `unread` a body that async code can't wait for by itself."""
+    """What runs a request's steps. `place` is where it is; `moves` whether a Runner can take it to the other place.
+
+    `unread` is a body that async code could not wait for in a sync access such as `request.form`: loaded before.
+    """
 
     place: str = DRIVEN
+    moves: bool = False
     unread: t.Any = None
 
     async def go(self, place: str) -> None:
-        """Move a Runner's coroutine to the loop or to the request's thread; other hosts stay."""
-        if self.place is not place and (self.place is LOOP or self.place is THREAD):
+        """Move to the loop or to the request's thread, if that can be."""
+        if self.moves and self.place is not place:
             self.place = place
             await (TO_LOOP if place is LOOP else TO_THREAD)
 
     async def call(self, step: Step, *args: t.Any, **kwargs: t.Any) -> t.Any:
         """Run one step where its kind belongs and wait for its result."""
         kind, func = step
-        place = self.place
-        if kind is not place and kind is not ANYWHERE:
-            if place is TASK:
-                if kind is THREAD:
-                    return await settle(await run_in_thread(partial(func, *args, **kwargs)))
-            elif place is not DRIVEN:
-                await self.go(kind)
+        if kind is not self.place and kind is not ANYWHERE and self.place is not DRIVEN:
+            if not self.moves:
+                return await settle(await run_in_thread(partial(func, *args, **kwargs)))
+            await self.go(kind)
         if self.unread is not None and (kind is LOOP or self.place is LOOP):
             unread, self.unread = self.unread, None
             await unread.load(self)
@@ -179,6 +180,17 @@ class Home:
     @property
     def lane(self) -> Lane:
         return t.cast(Lane, self._lane)  # a Runner's is chosen when first asked for
+
+
+_mailbox: Mailbox | None = None
+
+
+def mailbox_of(loop: AbstractEventLoop) -> Mailbox:
+    """A process serves with one loop, so the last one's box is kept. Another loop gets its own, and all is well."""
+    global _mailbox
+    if _mailbox is None or _mailbox.loop is not loop:
+        _mailbox = Mailbox(loop)
+    return _mailbox
 
 
 cv_home: ContextVar[Home] = ContextVar("asyncflask.home")
@@ -279,8 +291,10 @@ class _Wait(t.Generic[T]):
             raise
         adopt(self.context)
         task, self.task = self.task, None
-        assert task is not None
-        return task.result()
+        try:
+            return t.cast("Future[T]", task).result()
+        finally:
+            del task  # an error's traceback holds this frame: no cycle
 
     def _start(self) -> None:
         self.task = self.mailbox.loop.create_task(_finish(self.awaitable), context=self.context)
@@ -297,17 +311,18 @@ async def _finish(awaitable: Awaitable[T]) -> T:
 
 async def run_in_thread(f: Callable[..., T], *args: t.Any) -> T:
     """From async code: run sync `f` in the request's own thread; context variables flow both ways."""
-    import asyncio
-
-    home = cv_home.get(None)
     context = copy_context()
-    if home is None:  # async code outside of any request
-        result = await asyncio.to_thread(context.run, f, *args)
-        adopt(context)
-        return result
-    future: Future[T] = home.loop.create_future()
-    home.lane.put(_ThreadCall(partial(context.run, f, *args), future, home.mailbox).run)
+    home = cv_home.get(None)
+    if home is None and (app_ctx := _cv_app.get(None)) is not None:
+        home = app_ctx.home()
     try:
+        if home is None:
+            from anyio.to_thread import run_sync  # outside of any application: a thread of no request
+
+            return await run_sync(context.run, f, *args)
+        context.run(cv_home.set, home)
+        future: Future[T] = home.loop.create_future()
+        home.lane.put(_ThreadCall(partial(context.run, f, *args), future, home.mailbox).run)
         return await future
     finally:
         adopt(context)
@@ -323,12 +338,12 @@ class _ThreadCall:
         self.future = future
         self.mailbox = mailbox
 
-    def run(self) -> None:
+    def run(self) -> Callable[[], None]:
         try:
             outcome = partial(self.future.set_result, self.call())
         except BaseException as error:
             outcome = partial(self.future.set_exception, error)
-        self.mailbox.post(partial(self._settle, outcome))
+        return partial(self.mailbox.post, partial(self._settle, outcome))
 
     def _settle(self, outcome: Callable[[], None]) -> None:
         if not self.future.done():  # the caller may have been cancelled meanwhile

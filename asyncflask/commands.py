@@ -166,11 +166,7 @@ class AppGroup(click.Group):
             return self.command(*args[1:], **kwargs)(args[0])
         wrap = with_appcontext if kwargs.pop("with_appcontext", True) else _without_appcontext
         register = super().command(*args, **kwargs)
-
-        def decorate(f: Callable[..., t.Any]) -> click.Command:
-            return register(wrap(f))
-
-        return decorate
+        return lambda f: register(wrap(f))
 
     def group(self, *args: t.Any, **kwargs: t.Any) -> t.Any:
         """As click's; the new group is an AppGroup."""

@@ -18,9 +18,10 @@ from werkzeug.routing import MapAdapter
 from werkzeug.utils import cached_property
 
 from . import typing as ft
-from .bridge import DRIVEN, TASK, Host, drive, emit, is_async
+from .bridge import DRIVEN, LOOP, Home, Host, drive, emit, is_async, mailbox_of
 from .globals import _cv_app, _cv_request
-from .signals import appcontext_popped, appcontext_pushed
+from .signals import appcontext_popped, appcontext_pushed, appcontext_tearing_down, request_tearing_down
+from .workers import PoolLane
 
 if t.TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -68,7 +69,7 @@ class _AppCtxGlobals:
 
     def __repr__(self) -> str:
         ctx = _cv_app.get(None)
-        return object.__repr__(self) if ctx is None else f"<asyncflask.g of '{ctx.app.name}'>"
+        return object.__repr__(self) if ctx is None else f"<flask.g of '{ctx.app.name}'>"
 
 
 def after_this_request(f: ft.AfterRequestCallable[t.Any]) -> ft.AfterRequestCallable[t.Any]:
@@ -138,17 +139,19 @@ class _Context(Host):
         self.pop(error)
 
     async def __aenter__(self) -> t.Self:
-        self.place = TASK
+        self.place = LOOP
         await self._open()
         return self
 
     async def __aexit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.place = TASK
+        self.place = LOOP
         await self._close(error)
 
 
 class AppContext(_Context):
     """The application's context: `current_app` and `g`."""
+
+    _home: Home | None = None
 
     def __init__(self, app: Flask) -> None:
         self.app = app
@@ -160,6 +163,14 @@ class AppContext(_Context):
         """Builds URLs outside of a request; None without SERVER_NAME."""
         return self.app.create_url_adapter(None)
 
+    def home(self) -> Home:
+        """On the loop: the thread for the sync code that this context's async code calls, always the same one."""
+        if self._home is None:
+            from asyncio import get_running_loop
+
+            self._home = Home(mailbox_of(get_running_loop()), self.app._workers.choose())
+        return self._home
+
     async def _open(self, host: Host | None = None) -> None:
         self._cv_tokens.append(_cv_app.set(self))
         if appcontext_pushed.receivers:
@@ -169,10 +180,15 @@ class AppContext(_Context):
         host = host or self
         try:
             if len(self._cv_tokens) == 1:
-                await self.app._plan(None).stages.do_teardown_appcontext(host, exc)
+                plan = self.app._plan(None)
+                if plan.tears_down_app or appcontext_tearing_down.receivers:
+                    await plan.stages.do_teardown_appcontext(host, exc)
         finally:
             current = _cv_app.get()
             _cv_app.reset(self._cv_tokens.pop())
+            if self._home is not None:
+                t.cast(PoolLane, self._home.lane).bound -= 1
+                self._home = None
         _check_popped(current, self, "app")
         if appcontext_popped.receivers:
             await emit(host, appcontext_popped, self.app)
@@ -236,7 +252,8 @@ class RequestContext(_Context):
         try:
             request.url_rule, request.view_args = adapter.match(return_rule=True)  # type: ignore[assignment]
         except HTTPException as error:
-            # Without its traceback, which holds this frame and so the request: no cycle.
+            # Tracebacks hold this frame and so the request; without them there is no cycle.
+            error.__context__ = None
             request.routing_exception = error.with_traceback(None)
 
     @property
@@ -289,7 +306,8 @@ class RequestContext(_Context):
         last = len(self._cv_tokens) == 1
         try:
             if last:
-                await self.plan.stages.do_teardown_request(self, exc)
+                if self.plan.tears_down or request_tearing_down.receivers:
+                    await self.plan.stages.do_teardown_request(self, exc)
                 self.request.close()
         finally:
             current = _cv_request.get()

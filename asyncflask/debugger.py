@@ -2,6 +2,7 @@
 
 Werkzeug decides what is shown and who may run code (host, PIN, secret). It is a WSGI middleware, so each of
 its answers is one call of it in a thread, with an environ made from the scope; code it evaluates may block.
+Under PRESERVE_KEY the application finds in the scope where to leave the contexts for that code.
 """
 
 from __future__ import annotations
@@ -20,7 +21,10 @@ if t.TYPE_CHECKING:
     from .typing import StartResponse
 
 ERROR_KEY = "asyncflask.debugger.error"
+CONTEXTS_KEY = "asyncflask.debugger.contexts"
 PASSED_KEY = "asyncflask.debugger.passed"
+# Werkzeug's own key, in the environ.
+PRESERVE_KEY = "werkzeug.debug.preserve_context"
 
 
 class Debugger:
@@ -43,6 +47,7 @@ class Debugger:
     async def _watch(self, scope: Scope, receive: Receive, send: Send) -> None:
         __traceback_hide__ = True  # noqa: F841  # Werkzeug reads it: the page begins with the app's frames
         started = False
+        contexts: list[t.Any] = []
 
         async def note_start(message: Message) -> None:
             nonlocal started
@@ -50,17 +55,19 @@ class Debugger:
             await send(message)
 
         try:
-            await self.app(scope, receive, note_start)
+            await self.app({**scope, PRESERVE_KEY: contexts.append}, receive, note_start)
         except Exception as error:
             if started:
                 raise
-            await self._answer(scope, send, error)
+            await self._answer(scope, send, error, contexts)
 
-    async def _answer(self, scope: Scope, send: Send, error: Exception | None = None) -> bool:
+    async def _answer(
+        self, scope: Scope, send: Send, error: Exception | None = None, contexts: Iterable[t.Any] = ()
+    ) -> bool:
         """Send the page for the error, or for a request to the debugger; whether there was one to send."""
         import asyncio
 
-        environ: dict[str, t.Any] = {**build_environ(scope, io.BytesIO()), ERROR_KEY: error}
+        environ = build_environ(scope, io.BytesIO()) | {ERROR_KEY: error, CONTEXTS_KEY: contexts}
         body, status, headers = await asyncio.to_thread(run_wsgi_app, self.pages, environ, buffered=True)
         if PASSED_KEY in environ:
             return False
@@ -75,6 +82,8 @@ def _stand_in(environ: dict[str, t.Any], start_response: StartResponse) -> Itera
     __traceback_hide__ = True  # noqa: F841  # as above
     error = environ[ERROR_KEY]
     if error is not None:
+        for context in environ[CONTEXTS_KEY]:
+            environ[PRESERVE_KEY](context)
         raise error
     environ[PASSED_KEY] = True
     start_response("404 Not Found", [])

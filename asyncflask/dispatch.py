@@ -63,20 +63,22 @@ async def handle(ctx: RequestContext, render: Callable[[Response], T]) -> T:
 
 def _preserve_context(ctx: RequestContext) -> None:
     """For Werkzeug's debugger and the test client, who want to enter the contexts once more."""
-    preserve = ctx.request.__dict__.get("environ", {}).get("werkzeug.debug.preserve_context")
+    environ = ctx.request.__dict__.get("environ")
+    preserve = None if environ is None else environ.get("werkzeug.debug.preserve_context")
     if preserve is not None:
         preserve(_cv_app.get())
         preserve(ctx)
 
 
 async def full_dispatch_request(ctx: RequestContext) -> Response:
-    app, stages = ctx.app, ctx.plan.stages
+    app, plan = ctx.app, ctx.plan
+    stages = plan.stages
     if not app._got_first_request:
         app._got_first_request = True
     try:
         if request_started.receivers:
             await emit(ctx, request_started, app)
-        rv = await stages.preprocess_request(ctx)
+        rv = await stages.preprocess_request(ctx) if plan.preprocesses else None
         if rv is None:
             rv = await stages.dispatch_request(ctx)
     except Exception as error:
@@ -113,10 +115,12 @@ async def dispatch_request(ctx: RequestContext) -> t.Any:
 async def finalize_request(ctx: RequestContext, rv: t.Any, from_error_handler: bool = False) -> Response:
     app = ctx.app
     if callable(rv) and not isinstance(rv, BaseResponse | HTTPException):
-        await ctx.go(THREAD)  # a WSGI application is somebody's sync code
-    response = app.make_response(rv)
+        response = await ctx.call((THREAD, app.make_response), rv)  # a WSGI application is somebody's sync code
+    else:
+        response = app.make_response(rv)
     try:
-        response = await ctx.plan.stages.process_response(ctx, response)
+        if ctx.plan.processes or ctx._after_request_functions or _may_have_session(ctx):
+            response = await ctx.plan.stages.process_response(ctx, response)
         if request_finished.receivers:
             await emit(ctx, request_finished, app, response=response)
     except Exception:
@@ -154,8 +158,16 @@ async def handle_user_exception(ctx: RequestContext, error: Exception) -> t.Any:
         return await ctx.plan.stages.handle_http_exception(ctx, error)
     handler = find_error_handler(app, error, ctx.request.blueprints)
     if handler is None:
-        raise error
+        _raise(error)
     return await ctx.call(make_step(app, handler), error)
+
+
+def _raise(error: BaseException) -> t.NoReturn:
+    """Raise and keep nothing: a frame in the traceback that holds the error would be a cycle."""
+    try:
+        raise error
+    finally:
+        del error
 
 
 async def handle_http_exception(ctx: RequestContext, error: HTTPException) -> t.Any:
@@ -171,7 +183,7 @@ async def handle_exception(ctx: RequestContext, error: Exception) -> Response:
     if got_request_exception.receivers:
         await emit(ctx, got_request_exception, app, exception=error)
     if propagates(app):
-        raise error
+        _raise(error)
     app.log_exception((type(error), error, error.__traceback__))
     server_error: t.Any = InternalServerError(original_exception=error)
     handler = find_error_handler(app, server_error, ctx.request.blueprints)
@@ -211,10 +223,7 @@ async def _tear_down(host: Host, app: Flask, steps: tuple[Step, ...], exc: BaseE
         except BaseException as error:  # a cancellation: the other teardowns run, then it goes on
             failures.insert(0, error)
     if failures and (propagates(app) or not isinstance(failures[0], Exception)):
-        try:
-            raise failures[0]
-        finally:
-            failures.clear()
+        _raise(failures.pop(0))
 
 
 STAGES: dict[str, AsyncStage] = {

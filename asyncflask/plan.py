@@ -49,8 +49,9 @@ class Plan:
     """Flat tuples of steps, in the order in which they run."""
 
     __slots__ = (
-        "after", "app_teardown", "before", "kinds", "open_session", "preprocess", "save_session", "session_is_lazy",
-        "stages", "start", "teardown", "view",
+        "after", "app_teardown", "before", "kinds", "needs_thread", "open_session", "preprocess", "preprocesses",
+        "processes", "save_session", "session_is_lazy", "stages", "start", "teardown", "tears_down", "tears_down_app",
+        "view",
     )  # fmt: skip
 
     def __init__(self, app: Flask, endpoint: str | None, native: dict[str, AsyncStage]) -> None:
@@ -69,6 +70,13 @@ class Plan:
         self.session_is_lazy = self.open_session[0] is ANYWHERE
         self.kinds = [kind for kind in self._all_kinds(app, endpoint) if kind is not ANYWHERE]
         self.start = self.kinds[0] if self.kinds else LOOP
+        self.needs_thread = THREAD in self.kinds
+        # Stages with nothing to do are not even called.
+        overrides = self.stages.overrides
+        self.preprocesses = bool(self.preprocess or self.before or "preprocess_request" in overrides)
+        self.processes = bool(self.after or "process_response" in overrides)
+        self.tears_down = bool(self.teardown or "do_teardown_request" in overrides)
+        self.tears_down_app = bool(self.app_teardown or "do_teardown_appcontext" in overrides)
 
     def _all_kinds(self, app: Flask, endpoint: str | None) -> Iterable[str]:
         yield self.open_session[0]
@@ -82,10 +90,6 @@ class Plan:
         yield self.save_session[0]
         for step in (*self.teardown, *self.app_teardown):
             yield step[0]
-
-    @property
-    def needs_thread(self) -> bool:
-        return THREAD in self.kinds
 
 
 def _blueprints_of(endpoint: str | None) -> list[str]:

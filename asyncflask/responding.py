@@ -19,6 +19,9 @@ _VALID = (
     " generator or WSGI callable"
 )
 
+# RFC 9110 6.4.1: these have no body.
+BODILESS_STATUS = frozenset({*range(100, 200), 204, 304})
+
 
 def make_response(app: Flask, rv: t.Any) -> Response:
     """Flask's rules for every return type. Raises TypeError for anything else, None above all."""
@@ -89,13 +92,11 @@ def _run_wsgi(app: Flask, body: t.Any) -> Response:
 
 def final_headers(response: BaseResponse, request: Request) -> list[tuple[str, str]]:
     """The headers to send: Werkzeug's `get_wsgi_headers`, without an environ where none is needed."""
-    cls = type(response)
-    plain = cls.get_wsgi_headers is BaseResponse.get_wsgi_headers
-    if plain and 200 <= response.status_code < 300 and response.status_code != 204 and response.is_sequence:
-        # The common case: Werkzeug's would only copy the headers, if these are in place.
+    plain = type(response).get_wsgi_headers is BaseResponse.get_wsgi_headers
+    if plain and response.status_code not in BODILESS_STATUS and response.is_sequence:
         headers = list(response.headers)
-        names = {name.lower() for name, _ in headers}
-        if "content-length" in names and names.isdisjoint(("location", "content-location")):
-            return headers
+        names = [name.lower() for name, _ in headers]
+        if "content-length" in names and "location" not in names and "content-location" not in names:
+            return headers  # the common case: Werkzeug would only copy them
     environ = {} if plain and not response.autocorrect_location_header else request.environ
-    return t.cast("list[tuple[str, str]]", response.get_wsgi_headers(environ).to_wsgi_list())
+    return response.get_wsgi_headers(environ).to_wsgi_list()

@@ -168,10 +168,9 @@ def _walk(node: _Node, parts: list[str], at: int, method: str, values: tuple[str
 def find_fast(app: Flask, request: Request, path_info: str) -> Match | None:
     """The rule of a request if it is beyond doubt. The host must play no part, and no user's code be concerned."""
     url_map = app.url_map
-    if not path_info or not isinstance(url_map, Map) or app.subdomain_matching:
+    if not path_info or app.subdomain_matching or request.trusted_hosts is not None:
         return None
-    if app.config["TRUSTED_HOSTS"] is not None or request.trusted_hosts is not None:
+    if app.config["TRUSTED_HOSTS"] is not None or find_override(app, "create_url_adapter") is not None:
         return None
-    if find_override(app, "create_url_adapter") is not None:
-        return None
-    return url_map.fast.find(request.method, request.path)
+    matcher = url_map.__dict__.get("_fast") or (url_map.fast if isinstance(url_map, Map) else None)
+    return None if matcher is None else matcher.find(request.method, "/" + path_info.lstrip("/"))

@@ -11,27 +11,16 @@ during a leg in the thread waits for the leg's end, since a thread cannot be sto
 from __future__ import annotations
 
 import typing as t
-from asyncio import AbstractEventLoop, CancelledError, Future, get_running_loop
+from asyncio import CancelledError, Future, get_running_loop
 from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context, copy_context
 from functools import partial
 
-from .bridge import THREAD, TO_LOOP, TO_THREAD, Home, Mailbox, cv_home
+from .bridge import THREAD, TO_LOOP, TO_THREAD, Home, cv_home, mailbox_of
 from .workers import Lane, PoolLane, WorkerPool
 
 T = t.TypeVar("T")
 Leg = Generator[t.Any, t.Any, None]
-
-_mailbox: Mailbox | None = None
-
-
-def _mailbox_of(loop: AbstractEventLoop) -> Mailbox:
-    """A process serves with one loop: the last one is kept. Another loop gets its own box, and all is well."""
-    global _mailbox
-    if _mailbox is None or _mailbox.loop is not loop:
-        _mailbox = Mailbox(loop)
-    return _mailbox
-
 
 class Runner(Home, t.Generic[T]):
     """Awaitable: the result of `coro`, which starts in the place `start` (LOOP or THREAD)."""
@@ -40,7 +29,7 @@ class Runner(Home, t.Generic[T]):
 
     def __init__(self, coro: Coroutine[t.Any, t.Any, T], pool: WorkerPool, start: str) -> None:
         loop = get_running_loop()
-        super().__init__(_mailbox_of(loop), None)
+        super().__init__(mailbox_of(loop), None)
         self.coro = coro
         self.pool = pool
         self.start = start
@@ -97,10 +86,10 @@ class Runner(Home, t.Generic[T]):
             raise self.error
         return self.result()
 
-    def _put_in_lane(self, leg: Callable[[t.Any], None]) -> None:
+    def _put_in_lane(self, leg: Callable[[t.Any], object]) -> None:
         self.lane.put(partial(leg, self._lane))
 
-    def _leg_in_thread(self, put: Callable[[Callable[[t.Any], None]], None]) -> Leg:
+    def _leg_in_thread(self, put: Callable[[Callable[[t.Any], object]], None]) -> Leg:
         """Wait for a leg in the thread, however often this task is cancelled meanwhile."""
         cancelled: CancelledError | None = None
         while True:
@@ -121,8 +110,8 @@ class Runner(Home, t.Generic[T]):
             self.error = RuntimeError(f"A worker thread cannot wait for {self.command!r}: a step was planned wrongly.")
         self.command = cancelled = None
 
-    def _leg(self, lane: Lane) -> None:
-        """In the thread: run the coroutine until it asks for something or ends."""
+    def _leg(self, lane: Lane) -> Callable[[], None]:
+        """In the thread: run the coroutine until it asks for something or ends. Returns what tells the loop."""
         self._lane = lane
         error, self.error = self.error, None
         try:
@@ -136,7 +125,7 @@ class Runner(Home, t.Generic[T]):
             self.result = partial(_raise, [raised])
         finally:
             del error
-        self.mailbox.post(self._end_leg)
+        return partial(self.mailbox.post, self._end_leg)
 
     def _end_leg(self) -> None:
         self.leg_over = True

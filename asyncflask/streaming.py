@@ -3,8 +3,8 @@
 The contexts are recorded at the call and pushed while the stream is iterated. A sync stream comes back as a
 generator, an async stream as an async generator.
 
-An async stream may be iterated by a new task for each piece, as where a WSGI server's thread waits for it. But
-what is pushed in one `contextvars.Context` must be popped in the same. So it runs in a Context of its own.
+The pieces of an async stream may be asked for by different tasks: a WSGI server's thread waits for each. But
+what was pushed in one `contextvars.Context` must be popped in it. So the stream runs in a Context of its own.
 """
 
 from __future__ import annotations

@@ -114,7 +114,7 @@ class FlaskClient(Client):
         # Each request of a block, redirects included, replaces what the one before it left.
         self._context_stack.close()
         response = super().open(request, buffered=buffered, follow_redirects=follow_redirects)
-        response.json_module = self.application.json
+        response.json_module = self.application.json  # type: ignore[assignment]  # has its dumps and loads
         for ctx in self._new_contexts:
             self._context_stack.enter_context(ctx)
         self._new_contexts.clear()

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import typing as t
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from . import typing as ft
 from .bridge import ANYWHERE, LOOP, THREAD, kind_of, nonblocking, settle
 from .globals import current_app, request
+
+Result = ft.ResponseReturnValue | Awaitable[ft.ResponseReturnValue]
 
 http_method_funcs = frozenset({"get", "post", "head", "options", "delete", "put", "trace", "patch"})
 
@@ -23,7 +25,7 @@ class View:
     # False: one instance serves every request, so nothing of a request may be kept on it.
     init_every_request: t.ClassVar[bool] = True
 
-    def dispatch_request(self) -> ft.ResponseReturnValue:
+    def dispatch_request(self, *args: t.Any, **kwargs: t.Any) -> Result:
         raise NotImplementedError
 
     @classmethod
@@ -77,7 +79,7 @@ class MethodView(View):
         if methods:
             cls.methods = methods
 
-    def dispatch_request(self, **kwargs: t.Any) -> ft.ResponseReturnValue:
+    def dispatch_request(self, **kwargs: t.Any) -> Result:
         result: ft.ResponseReturnValue = current_app.ensure_sync(self._find_handler())(**kwargs)
         return result
 
@@ -113,10 +115,10 @@ def _make_sync_view(get_instance: Callable[[], View]) -> Callable[..., t.Any]:
 def _make_async_view(get_instance: Callable[[], View]) -> Callable[..., t.Any]:
     async def view(**kwargs: t.Any) -> t.Any:
         target = get_instance()._get_target()
+        if kind_of(target) is not THREAD:
+            return await settle(target(**kwargs))
         # A class may mix async and sync methods: the latter must not block the loop.
-        if kind_of(target) is THREAD:
-            target = current_app.ensure_async(target)
-        return await settle(target(**kwargs))
+        return await settle(await current_app.ensure_async(target)(**kwargs))
 
     return view
 

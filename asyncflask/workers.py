@@ -20,7 +20,8 @@ from collections.abc import Callable
 from functools import partial
 from queue import SimpleQueue
 
-Job = Callable[[], object]
+# What a job returns is called once the thread is free for the next: it wakes the loop, which may bring that next job.
+Job = Callable[[], "Callable[[], object] | None"]
 
 
 class Overloaded(Exception):
@@ -53,9 +54,10 @@ class Lane:
         while not ticket.done:
             job = self.inbox.get()
             if job is not None:
-                job()
+                _call(job())
 
     def wake(self, ticket: Ticket) -> None:
+        """End a `serve`; from any thread."""
         ticket.done = True
         self.inbox.put(None)
 
@@ -77,7 +79,7 @@ class PoolLane(Lane):
             self.inbox.put(job)
 
 
-PoolJob = Callable[[PoolLane], object]
+PoolJob = Callable[[PoolLane], "Callable[[], object] | None"]
 
 
 class WorkerPool:
@@ -160,7 +162,12 @@ def _work(lane: PoolLane) -> None:
     lane.thread_id = threading.get_ident()
     while True:
         job = lane.inbox.get()
-        if job is not None:
-            job()
-        del job  # an idle thread keeps nothing of its last request alive
+        tell = None if job is None else job()
         lane.pool._take_next(lane)
+        _call(tell)
+        del job, tell  # an idle thread keeps nothing of its last request alive
+
+
+def _call(f: Callable[[], object] | None) -> None:
+    if f is not None:
+        f()

@@ -6,15 +6,18 @@ one mutable dict for the whole request; over ASGI it is made at first use.
 
 from __future__ import annotations
 
+import re
 import sys
 import typing as t
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
-from functools import cache
+from functools import cache, lru_cache
+from http import HTTPStatus
+from io import BytesIO
 
 from werkzeug.datastructures import EnvironHeaders, Headers
 from werkzeug.datastructures.mixins import ImmutableHeadersMixin
 from werkzeug.exceptions import BadRequest, HTTPException
-from werkzeug.utils import cached_property
+from werkzeug.utils import cached_property, get_content_type
 from werkzeug.wrappers import Request as RequestBase
 from werkzeug.wrappers import Response as ResponseBase
 from werkzeug.wsgi import ClosingIterator, FileWrapper, get_input_stream
@@ -171,7 +174,7 @@ class Request(RequestBase):
     _max_form_memory_size: int | None = None
     _max_form_parts: int | None = None
     _scope: Scope | None = None
-    _input: t.IO[bytes]
+    _stream: t.IO[bytes] | None = None
 
     method = _Field(lambda scope: scope["method"].upper(), lambda environ: environ.get("REQUEST_METHOD", "GET").upper())  # type: ignore[assignment]  # Werkzeug's attributes
     scheme = _Field(lambda scope: scope.get("scheme", "http"), lambda environ: environ.get("wsgi.url_scheme", "http"))  # type: ignore[assignment]
@@ -199,15 +202,17 @@ class Request(RequestBase):
             environ["werkzeug.request"] = self
 
     @classmethod
-    def from_scope(cls, scope: Scope, stream: t.IO[bytes]) -> t.Self:
-        """A request of an ASGI http scope whose body is read from `stream`."""
+    def from_scope(cls, scope: Scope, stream: t.IO[bytes] | None) -> t.Self:
+        """A request of an ASGI http scope; `stream` is its body, None if it has none."""
         if cls.__init__ is not Request.__init__:  # a subclass that expects an environ gets one
-            return cls(build_environ(scope, stream))
+            return cls(build_environ(scope, stream or BytesIO()))
         request = cls.__new__(cls)
-        request._scope = scope
-        request._input = stream
-        request.shallow = False
+        request.__dict__.update(_scope=scope, _stream=stream, shallow=False)
         return request
+
+    @cached_property
+    def _input(self) -> t.IO[bytes]:
+        return self._stream or BytesIO()
 
     @cached_property
     def environ(self) -> WSGIEnvironment:
@@ -301,6 +306,34 @@ class Response(ResponseBase):
     json_module = json
     autocorrect_location_header = False
 
+    def __init__(
+        self,
+        response: t.Any = None,
+        status: int | str | HTTPStatus | None = None,
+        headers: t.Any = None,
+        mimetype: str | None = None,
+        content_type: str | None = None,
+        direct_passthrough: bool = False,
+    ) -> None:
+        if headers is None and status is None and content_type is None and type(response) in (str, bytes):
+            content_type = _content_type(self.default_mimetype if mimetype is None else mimetype)
+            if content_type is not None and self.default_status == 200 and self.automatically_set_content_length:
+                self._init_whole(response, content_type, direct_passthrough)
+                return
+            content_type = None
+        super().__init__(response, status, headers, mimetype, content_type, direct_passthrough)
+
+    def _init_whole(self, body: str | bytes, content_type: str, direct_passthrough: bool) -> None:
+        """A 200 with its body at hand, nearly every response: what Werkzeug's two initialisers would come to."""
+        if isinstance(body, str):
+            body = body.encode()
+        self.response = [body]
+        self.headers = Headers()
+        self.headers._list.extend((("Content-Type", content_type), ("Content-Length", str(len(body)))))
+        self._status, self._status_code = "200 OK", 200
+        self.direct_passthrough = direct_passthrough
+        self._on_close = []
+
     @property
     def max_cookie_size(self) -> int:  # type: ignore[override]  # read only here, as in Flask
         """Bytes of a Set-Cookie header beyond which a warning is given. Config: MAX_COOKIE_SIZE."""
@@ -320,6 +353,14 @@ class Response(ResponseBase):
         if self.is_async and self.direct_passthrough:
             return ClosingIterator(self.iter_encoded(), self.close)
         return super().get_app_iter(environ)
+
+
+@lru_cache(maxsize=256)
+def _content_type(mimetype: str | None) -> str | None:
+    """The Content-Type of a mimetype, or None if Werkzeug had better look at it."""
+    if mimetype is None or not re.fullmatch(r"[\w.+-]+/[\w.+-]+", mimetype, re.ASCII):
+        return None
+    return get_content_type(mimetype, "utf-8")
 
 
 def _encode_all(pieces: Iterable[t.Any]) -> Iterator[bytes]:

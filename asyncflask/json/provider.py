@@ -22,7 +22,7 @@ class JSONProvider:
 
     def __init__(self, app: Flask) -> None:
         # A weak reference: the application owns its provider, and must be freed without a cycle.
-        self._app: Flask = weakref.proxy(app)
+        self._app: Flask = t.cast("Flask", weakref.proxy(app))
 
     def dumps(self, obj: t.Any, **kwargs: t.Any) -> str:
         raise NotImplementedError
@@ -62,6 +62,10 @@ def _default(o: t.Any) -> t.Any:
     raise TypeError(f"Object of type {type(o).__name__} is not JSON serializable")
 
 
+_COMPACT: dict[str, t.Any] = {"separators": (",", ":")}
+_INDENTED: dict[str, t.Any] = {"indent": 2}
+
+
 class DefaultJSONProvider(JSONProvider):
     """The standard library's `json` with more types, and settings for subclasses to change."""
 
@@ -83,7 +87,7 @@ class DefaultJSONProvider(JSONProvider):
 
     def response(self, *args: t.Any, **kwargs: t.Any) -> Response:
         obj = self._prepare_response_obj(args, kwargs)
-        layout: dict[str, t.Any] = {"separators": (",", ":")} if self._is_compact() else {"indent": 2}
+        layout = _COMPACT if self._is_compact() else _INDENTED
         return self._app.response_class(f"{self.dumps(obj, **layout)}\n", mimetype=self.mimetype)
 
     def _is_compact(self) -> bool:
