@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import typing as t
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Iterator
-from functools import partial
+from functools import lru_cache, partial
 from io import BytesIO
 from types import GeneratorType
 
@@ -18,7 +18,7 @@ from .ctx import RequestContext
 from .dispatch import handle
 from .overrides import find_override
 from .plan import Plan
-from .responding import BODILESS_STATUS, final_headers
+from .responding import BODILESS_STATUS, final_headers, whole_body
 from .routing import find_fast
 from .runner import Runner
 from .workers import Overloaded
@@ -145,7 +145,7 @@ class _Exchange:
         elif response.is_sequence:
             if ctx.place is not LOOP:
                 await ctx.go(LOOP)
-            await self._send(response.status_code, headers, b"".join(response.iter_encoded()))
+            await self._send(response.status_code, headers, whole_body(response))
             if response._on_close:
                 await self._close(response, exhausted=True)
         elif response.is_async:
@@ -158,7 +158,7 @@ class _Exchange:
 
     async def _send(self, status: int, headers: Iterable[tuple[str, str]], body: bytes | None) -> None:
         """Start the response, and end it too if its whole body is there."""
-        raw = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers]
+        raw = [(_raw_name(name), value.encode("latin-1")) for name, value in headers]
         await self.send({"type": "http.response.start", "status": status, "headers": raw})
         if body is not None:
             await self.send({"type": "http.response.body", "body": body, "more_body": False})
@@ -247,6 +247,11 @@ class _Exchange:
             await self.ctx.go(LOOP)
         else:
             response.close()
+
+
+@lru_cache(maxsize=512)
+def _raw_name(name: str) -> bytes:
+    return name.lower().encode("latin-1")
 
 
 # websocket, lifespan

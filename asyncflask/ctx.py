@@ -171,32 +171,37 @@ class AppContext(_Context):
             self._home = Home(mailbox_of(get_running_loop()), self.app._workers.choose())
         return self._home
 
-    async def _open(self, host: Host | None = None) -> None:
+    def _bind(self) -> None:
         self._cv_tokens.append(_cv_app.set(self))
+
+    def _unbind(self) -> None:
+        current = _cv_app.get()
+        _cv_app.reset(self._cv_tokens.pop())
+        if self._home is not None:
+            t.cast(PoolLane, self._home.lane).bound -= 1
+            self._home = None
+        if current is not self:
+            _raise_wrong_pop(current, self, "app")
+
+    async def _open(self) -> None:
+        self._bind()
         if appcontext_pushed.receivers:
-            await emit(host or self, appcontext_pushed, self.app)
+            await emit(self, appcontext_pushed, self.app)
 
     async def _close(self, exc: BaseException | None, host: Host | None = None) -> None:
+        """Inside of a request, its context is the host that runs the teardowns."""
         host = host or self
         try:
             if len(self._cv_tokens) == 1:
-                plan = self.app._plan(None)
-                if plan.tears_down_app or appcontext_tearing_down.receivers:
-                    await plan.stages.do_teardown_appcontext(host, exc)
+                await self.app._plan(None).stages.do_teardown_appcontext(host, exc)
         finally:
-            current = _cv_app.get()
-            _cv_app.reset(self._cv_tokens.pop())
-            if self._home is not None:
-                t.cast(PoolLane, self._home.lane).bound -= 1
-                self._home = None
-        _check_popped(current, self, "app")
+            self._unbind()
         if appcontext_popped.receivers:
             await emit(host, appcontext_popped, self.app)
 
 
-def _check_popped(current: object, expected: object, name: str) -> None:
-    if current is not expected:
-        raise AssertionError(f"Popped wrong {name} context. ({current!r} instead of {expected!r})")
+def _raise_wrong_pop(current: object, expected: object, name: str) -> t.NoReturn:
+    raise AssertionError(f"Popped wrong {name} context. ({current!r} instead of {expected!r})")
 
 
 class RequestContext(_Context):
@@ -278,36 +283,42 @@ class RequestContext(_Context):
         return session
 
     async def _open(self) -> None:
+        app = self.app
         app_ctx = None if self.fresh_app_context else _cv_app.get(None)
-        if app_ctx is None or app_ctx.app is not self.app:
-            app_ctx = self.app.app_context()
-            await app_ctx._open(self)
+        if app_ctx is None or app_ctx.app is not app:
+            app_ctx = app.app_context()
+            app_ctx._bind()
         else:
             app_ctx = None
         self._cv_tokens.append((_cv_request.set(self), app_ctx))
+        if app_ctx is not None and appcontext_pushed.receivers:
+            await emit(self, appcontext_pushed, app)
         if len(self._cv_tokens) > 1:
             return
         # The session first: URL converters may use it, and opening it may itself match the request.
-        self.plan = self.app._plan(None if self.matched is None else self.matched[0].endpoint)
-        if self._opened_session is None:
+        matched = self.matched
+        self.plan = plan = app._plan(None if matched is None else matched[0].endpoint)
+        if plan.session_is_lazy:
+            self._session_is_lazy = True
+        elif self._opened_session is None:
             await self._open_session()
-        if self.request.url_rule is None and self.request.routing_exception is None:
+        request = self.request
+        if request.url_rule is None and request.routing_exception is None:
             self.match_request()
-        if self.matched is None:
-            self.plan = self.app._plan(self.request.endpoint)
+        if matched is None:
+            self.plan = app._plan(request.endpoint)
 
     async def _open_session(self) -> None:
-        self._session_is_lazy = self.plan.session_is_lazy
-        if not self._session_is_lazy:
-            session = await self.call(self.plan.open_session, self.app, self.request)
-            self._opened_session = self.app.session_interface.make_null_session(self.app) if session is None else session
+        session = await self.call(self.plan.open_session, self.app, self.request)
+        self._opened_session = self.app.session_interface.make_null_session(self.app) if session is None else session
 
     async def _close(self, exc: BaseException | None) -> None:
+        plan = self.plan
         last = len(self._cv_tokens) == 1
         try:
             if last:
-                if self.plan.tears_down or request_tearing_down.receivers:
-                    await self.plan.stages.do_teardown_request(self, exc)
+                if plan.tears_down or request_tearing_down.receivers:
+                    await plan.stages.do_teardown_request(self, exc)
                 self.request.close()
         finally:
             current = _cv_request.get()
@@ -316,8 +327,12 @@ class RequestContext(_Context):
             if last:
                 self._break_cycles()
             if app_ctx is not None:
-                await app_ctx._close(exc, self)
-        _check_popped(current, self, "request")
+                if plan.tears_down_app or appcontext_tearing_down.receivers or appcontext_popped.receivers:
+                    await app_ctx._close(exc, self)
+                else:
+                    app_ctx._unbind()
+        if current is not self:
+            _raise_wrong_pop(current, self, "request")
 
     def _break_cycles(self) -> None:
         """What refers back to the request is let go, so that its memory is free without the garbage collector."""

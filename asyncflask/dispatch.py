@@ -147,7 +147,7 @@ def _may_have_session(ctx: RequestContext) -> bool:
     """False for a lazy session that nobody opened and that no cookie brought: there is nothing to save."""
     if ctx._opened_session is not None or ctx.cookie is None:
         return True
-    return ctx.app.session_interface.get_cookie_name(ctx.app) in ctx.cookie
+    return ctx.cookie != "" and ctx.app.session_interface.get_cookie_name(ctx.app) in ctx.cookie
 
 
 async def handle_user_exception(ctx: RequestContext, error: Exception) -> t.Any:

@@ -54,10 +54,10 @@ def _split(rv: tuple[t.Any, ...]) -> tuple[t.Any, t.Any, t.Any]:
 def _convert(app: Flask, body: t.Any) -> Response:
     if isinstance(body, app.response_class):
         return body
-    if isinstance(body, (str, bytes, bytearray, Iterator, AsyncIterator)):
-        return app.response_class(body)  # type: ignore[arg-type]  # async iterators are ours
     if isinstance(body, (dict, list)):
         return t.cast("Response", app.json.response(body))
+    if isinstance(body, (str, bytes, bytearray, Iterator, AsyncIterator)):
+        return app.response_class(body)
     if isinstance(body, HTTPException) and body.response is None:
         return _convert_exception(app, body)
     if isinstance(body, BaseResponse) or callable(body):
@@ -88,6 +88,14 @@ def _run_wsgi(app: Flask, body: t.Any) -> Response:
             f"{error}\nThe view function did not return a valid response. {_VALID}, but it was a"
             f" {type(body).__name__}."
         ) from None
+
+
+def whole_body(response: BaseResponse) -> bytes:
+    """The body of a response that is a sequence."""
+    pieces = response.response
+    if len(pieces) == 1 and type(pieces[0]) is bytes:  # type: ignore[arg-type,index]  # a list or tuple
+        return pieces[0]  # type: ignore[index,no-any-return]
+    return b"".join(response.iter_encoded())
 
 
 def final_headers(response: BaseResponse, request: Request) -> list[tuple[str, str]]:

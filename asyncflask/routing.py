@@ -108,13 +108,15 @@ class Matcher:
         root = url_map._matcher._root
         domain = root.static.get(url_map.default_subdomain or "")
         usable = domain is not None and not root.dynamic and not url_map.host_matching
-        self.root = _Node(domain, _doubtful_rules(url_map)) if usable and domain is not None else None
+        # Every path begins with a slash: the walk starts behind the empty part before it.
+        start = domain.static.get("") if usable and domain is not None else None
+        self.root = None if start is None else _Node(start, _doubtful_rules(url_map))
 
     def find(self, method: str, path: str) -> Match | None:
         """`path` begins with "/" and is decoded; `method` is in upper case."""
         if self.root is None:
             return None
-        found = _walk(self.root, path.split("/"), 0, method, ())
+        found = _walk(self.root, path.split("/"), 1, method, ())
         if found is None or found is _DOUBT:
             return None
         target, values = found
@@ -138,16 +140,28 @@ def _doubtful_rules(url_map: WerkzeugMap) -> set[int]:
 
 def _walk(node: _Node, parts: list[str], at: int, method: str, values: tuple[str, ...]) -> t.Any:
     """(target, values), None if nothing matches from here, or _DOUBT. Mirrors StateMachineMatcher.match."""
-    if at == len(parts):
-        for target in node.targets:
-            if target is _DOUBT:
-                return _DOUBT
-            methods = target.rule.methods
-            if methods is None or method in methods:
-                return target, values
-        return _DOUBT if "" in node.static else None
+    end = len(parts)
+    while at < end:
+        part = parts[at]
+        child = node.static.get(part)
+        if child is None or node.dynamic or not part:
+            return _branch(node, child, parts, at, method, values)
+        node = child  # the only way on
+        at += 1
+    for target in node.targets:
+        if target is _DOUBT:
+            return _DOUBT
+        methods = target.rule.methods
+        if methods is None or method in methods:
+            return target, values
+    return _DOUBT if "" in node.static else None
+
+
+def _branch(
+    node: _Node, child: _Node | None, parts: list[str], at: int, method: str, values: tuple[str, ...]
+) -> t.Any:
+    """A step of the walk with more than one way on: the static one first, then the dynamic ones by weight."""
     part = parts[at]
-    child = node.static.get(part)
     if child is not None:
         found = _walk(child, parts, at + 1, method, values)
         if found is not None:

@@ -282,6 +282,11 @@ class Request(RequestBase):
     def want_form_data_parsed(self) -> bool:
         return bool(self.headers.get("Content-Type"))
 
+    def close(self) -> None:
+        """Close uploaded files, if there are any."""
+        if "files" in self.__dict__:
+            super().close()
+
     def _load_form_data(self) -> None:
         super()._load_form_data()
         if current_app and current_app.debug and self.mimetype != "multipart/form-data" and not self.files:

@@ -75,6 +75,7 @@ class DefaultJSONProvider(JSONProvider):
     # None: indented in debug mode only.
     compact: bool | None = None
     mimetype = "application/json"
+    _kept: tuple[t.Any, json.JSONEncoder] | None = None
 
     def dumps(self, obj: t.Any, **kwargs: t.Any) -> str:
         kwargs.setdefault("default", self.default)
@@ -86,9 +87,23 @@ class DefaultJSONProvider(JSONProvider):
         return json.loads(s, **kwargs)
 
     def response(self, *args: t.Any, **kwargs: t.Any) -> Response:
-        obj = self._prepare_response_obj(args, kwargs)
+        obj = args[0] if len(args) == 1 and not kwargs else self._prepare_response_obj(args, kwargs)
         layout = _COMPACT if self._is_compact() else _INDENTED
-        return self._app.response_class(f"{self.dumps(obj, **layout)}\n", mimetype=self.mimetype)
+        if type(self).dumps is DefaultJSONProvider.dumps:
+            text = self._encoder(layout).encode(obj)
+        else:
+            text = self.dumps(obj, **layout)
+        return self._app.response_class(f"{text}\n", mimetype=self.mimetype)
+
+    def _encoder(self, layout: dict[str, t.Any]) -> json.JSONEncoder:
+        """What `json.dumps` would make for each call, kept while the settings stay the same."""
+        settings = (layout, self.default, self.ensure_ascii, self.sort_keys)
+        if self._kept is None or self._kept[0] != settings:
+            encoder = json.JSONEncoder(
+                default=self.default, ensure_ascii=self.ensure_ascii, sort_keys=self.sort_keys, **layout
+            )
+            self._kept = (settings, encoder)
+        return self._kept[1]
 
     def _is_compact(self) -> bool:
         return not self._app.debug if self.compact is None else self.compact
