@@ -257,7 +257,8 @@ class Flask(Scaffold):
 
     @property
     def debug(self) -> bool:
-        return t.cast(bool, self.config["DEBUG"])
+        debug: bool = self.config["DEBUG"]
+        return debug
 
     @debug.setter
     def debug(self, value: bool) -> None:

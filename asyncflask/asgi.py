@@ -16,7 +16,6 @@ from .body import BodyReader, BodyStream, UnreadBody
 from .bridge import LOOP, THREAD
 from .ctx import RequestContext
 from .dispatch import handle
-from .overrides import find_override
 from .plan import Plan
 from .responding import BODILESS_STATUS, final_headers, whole_body
 from .routing import find_fast
@@ -52,16 +51,19 @@ async def _serve_http(app: Flask, scope: Scope, receive: Receive, send: Send) ->
     if _may_have_body(scope, noted):
         reader = BodyReader(receive, app.config["BODY_TIMEOUT"])
         stream, refusal = await _begin_body(app, reader, noted.get(b"content-length"))
-    ctx = _open_context(app, scope, stream)
+    plan = app._plan(None)
+    ctx = _open_context(app, scope, stream, plan)
     ctx.cookie = noted[b"cookie"].decode("latin-1") if b"cookie" in noted else ""
     if refusal is not None:
         ctx.request.routing_exception = refusal
-    elif b"upgrade" not in noted:  # Werkzeug matches a websocket handshake otherwise
-        ctx.matched = find_fast(app, ctx.request, path_info(scope))
-    if isinstance(stream, BodyStream):
+    elif plan.matches_fast and b"upgrade" not in noted:  # Werkzeug matches a websocket handshake otherwise
+        matched = ctx.matched = find_fast(app, ctx.request, path_info(scope))
+        if matched is not None:
+            plan = app._plan(matched[0].endpoint)
+    ctx.plan = plan
+    if stream is not None and isinstance(stream, BodyStream):
         ctx.unread = UnreadBody(stream, ctx.request)
     exchange = _Exchange(ctx, send, receive if reader is None or reader.complete else None)
-    plan = app._plan(None if ctx.matched is None else ctx.matched[0].endpoint)
     try:
         await (exchange.answer_moving(plan) if plan.needs_thread else exchange.answer())
     finally:
@@ -95,8 +97,8 @@ async def _begin_body(
     return t.cast("t.IO[bytes]", BodyStream(reader, first, app.config["BODY_SPOOL_SIZE"])), None
 
 
-def _open_context(app: Flask, scope: Scope, stream: t.IO[bytes] | None) -> RequestContext:
-    if find_override(app, "request_context") is None:
+def _open_context(app: Flask, scope: Scope, stream: t.IO[bytes] | None, plan: Plan) -> RequestContext:
+    if plan.native_context:
         ctx = RequestContext(app, {}, app.request_class.from_scope(scope, stream))
     else:
         ctx = app.request_context(build_environ(scope, stream or BytesIO()))
@@ -150,8 +152,11 @@ class _Exchange:
                 await self._close(response, exhausted=True)
         elif response.is_async:
             await self._stream_async(response, headers)
-        else:
+        elif ctx.moves:
             await self._stream_sync(response, headers)
+        else:  # an async view's sync stream: its pieces share a thread and a context
+            ctx.moves = True
+            await Runner(self._stream_sync(response, headers), ctx.app._workers, LOOP)
 
     def _render(self, response: Response) -> tuple[Response, list[tuple[str, str]]]:
         return response, final_headers(response, self.ctx.request)
@@ -231,7 +236,12 @@ class _Exchange:
         """A task that notes the client's leaving while a response is streamed."""
 
         async def watch() -> None:
-            if self.receive is not None and (await self.receive())["type"] == "http.disconnect":
+            if self.receive is None:
+                return
+            message = await self.receive()
+            if message["type"] == "http.request":  # the empty body of a request that nobody read
+                message = await self.receive()
+            if message["type"] == "http.disconnect":
                 self.disconnected = True
                 if on_disconnect is not None:
                     on_disconnect()

@@ -253,8 +253,11 @@ def _on_event_loop() -> bool:
     return True
 
 
-def wait_for(awaitable: Awaitable[T]) -> T:
-    """From sync code: run `awaitable` on the request's loop (or the background loop) and wait for its result."""
+def wait_for(awaitable: Awaitable[T], context: Context | None = None) -> T:
+    """From sync code: run `awaitable` on the request's loop (or the background loop) and wait for its result.
+
+    Several waits can share a `context`; else each gets a copy, and what it sets there is adopted.
+    """
     if _on_event_loop():
         if inspect.iscoroutine(awaitable):
             awaitable.close()
@@ -267,18 +270,19 @@ def wait_for(awaitable: Awaitable[T]) -> T:
     lane = None if home is None else home._lane
     if lane is None or lane.thread_id != threading.get_ident():
         lane = Lane(threading.get_ident())  # a thread of the user's own, or of a WSGI server
-    return _Wait(awaitable, mailbox, lane).result()
+    return _Wait(awaitable, mailbox, lane, context).result()
 
 
 class _Wait(t.Generic[T]):
     """One wait of a thread for an awaitable on a loop; the thread serves its lane meanwhile (workers, rule 3)."""
 
-    def __init__(self, awaitable: Awaitable[T], mailbox: Mailbox, lane: Lane) -> None:
+    def __init__(self, awaitable: Awaitable[T], mailbox: Mailbox, lane: Lane, context: Context | None) -> None:
         self.awaitable = awaitable
         self.mailbox = mailbox
         self.lane = lane
         self.ticket = Ticket()
-        self.context = copy_context()
+        self.adopts = context is None
+        self.context = copy_context() if context is None else context
         self.context.run(cv_home.set, Home(mailbox, lane))
         self.task: Future[T] | None = None
 
@@ -289,7 +293,8 @@ class _Wait(t.Generic[T]):
         except BaseException:  # KeyboardInterrupt or SystemExit in the waiting thread
             self.mailbox.post(self._cancel)
             raise
-        adopt(self.context)
+        if self.adopts:
+            adopt(self.context)
         task, self.task = self.task, None
         try:
             return t.cast("Future[T]", task).result()

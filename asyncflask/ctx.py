@@ -9,7 +9,8 @@ from __future__ import annotations
 import sys
 import typing as t
 from collections.abc import Callable, Iterator
-from contextvars import Token
+from contextlib import contextmanager
+from contextvars import ContextVar, Token
 from functools import update_wrapper
 from types import TracebackType
 
@@ -119,17 +120,27 @@ class _Context(Host):
     async def _close(self, exc: BaseException | None) -> None:
         raise NotImplementedError
 
+    @contextmanager
+    def _staying(self, place: str) -> Iterator[None]:
+        """Be a host that does not move, for now: a stream may push a context again that a Runner is moving."""
+        before = self.place, self.moves
+        self.place, self.moves = place, False
+        try:
+            yield
+        finally:
+            self.place, self.moves = before
+
     def push(self) -> None:
         """Make this the current context."""
-        self.place = DRIVEN
-        drive(self._open())
+        with self._staying(DRIVEN):
+            drive(self._open())
 
     def pop(self, exc: BaseException | None = _sentinel) -> None:
         """Leave the context; at the last pop the teardowns run with `exc`, by default the error being handled."""
         if exc is _sentinel:
             exc = sys.exc_info()[1]
-        self.place = DRIVEN
-        drive(self._close(exc))
+        with self._staying(DRIVEN):
+            drive(self._close(exc))
 
     def __enter__(self) -> t.Self:
         self.push()
@@ -139,13 +150,13 @@ class _Context(Host):
         self.pop(error)
 
     async def __aenter__(self) -> t.Self:
-        self.place = LOOP
-        await self._open()
+        with self._staying(LOOP):
+            await self._open()
         return self
 
     async def __aexit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.place = LOOP
-        await self._close(error)
+        with self._staying(LOOP):
+            await self._close(error)
 
 
 class AppContext(_Context):
@@ -176,7 +187,7 @@ class AppContext(_Context):
 
     def _unbind(self) -> None:
         current = _cv_app.get()
-        _cv_app.reset(self._cv_tokens.pop())
+        _reset_newest(_cv_app, self._cv_tokens)
         if self._home is not None:
             t.cast(PoolLane, self._home.lane).bound -= 1
             self._home = None
@@ -200,6 +211,21 @@ class AppContext(_Context):
             await emit(host, appcontext_popped, self.app)
 
 
+def _reset_newest(var: ContextVar[t.Any], tokens: list[Token[t.Any]]) -> int:
+    """Use up the newest token of the current `contextvars.Context`, and give its index.
+
+    Others may be newer: a stream holds tokens of its own Context while a test client enters the same context in another.
+    """
+    for index in reversed(range(len(tokens))):
+        try:
+            var.reset(tokens[index])
+        except ValueError:
+            continue
+        del tokens[index]
+        return index
+    raise LookupError(f"{var.name} was not pushed here.")
+
+
 def _raise_wrong_pop(current: object, expected: object, name: str) -> t.NoReturn:
     raise AssertionError(f"Popped wrong {name} context. ({current!r} instead of {expected!r})")
 
@@ -211,7 +237,7 @@ class RequestContext(_Context):
     matched: Match | None = None  # the fast matcher's answer
     cookie: str | None = None  # the Cookie header; None: unknown
     fresh_app_context = False  # never share the application context that surrounds the server
-    plan: Plan
+    plan: Plan = None  # type: ignore[assignment]  # known at the latest when the context is open
 
     def __init__(
         self,
@@ -229,7 +255,8 @@ class RequestContext(_Context):
         self._opened_session = session
         self._session_is_lazy = False
         self._after_request_functions: list[ft.AfterRequestCallable[t.Any]] = []
-        self._cv_tokens: list[tuple[Token[RequestContext], AppContext | None]] = []
+        self._cv_tokens: list[Token[RequestContext]] = []
+        self._app_contexts: list[AppContext | None] = []  # beside each token: the one that was pushed with it
 
     @cached_property
     def url_adapter(self) -> MapAdapter | None:
@@ -285,27 +312,29 @@ class RequestContext(_Context):
     async def _open(self) -> None:
         app = self.app
         app_ctx = None if self.fresh_app_context else _cv_app.get(None)
+        self.fresh_app_context = False  # pushed again, as for a stream, it shares the recorded one
         if app_ctx is None or app_ctx.app is not app:
             app_ctx = app.app_context()
             app_ctx._bind()
         else:
             app_ctx = None
-        self._cv_tokens.append((_cv_request.set(self), app_ctx))
+        self._cv_tokens.append(_cv_request.set(self))
+        self._app_contexts.append(app_ctx)
         if app_ctx is not None and appcontext_pushed.receivers:
             await emit(self, appcontext_pushed, app)
         if len(self._cv_tokens) > 1:
             return
         # The session first: URL converters may use it, and opening it may itself match the request.
-        matched = self.matched
-        self.plan = plan = app._plan(None if matched is None else matched[0].endpoint)
-        if plan.session_is_lazy:
+        if self.plan is None:
+            self.plan = app._plan(None if self.matched is None else self.matched[0].endpoint)
+        if self.plan.session_is_lazy:
             self._session_is_lazy = True
         elif self._opened_session is None:
             await self._open_session()
         request = self.request
         if request.url_rule is None and request.routing_exception is None:
             self.match_request()
-        if matched is None:
+        if self.matched is None:
             self.plan = app._plan(request.endpoint)
 
     async def _open_session(self) -> None:
@@ -322,10 +351,9 @@ class RequestContext(_Context):
                 self.request.close()
         finally:
             current = _cv_request.get()
-            token, app_ctx = self._cv_tokens.pop()
-            _cv_request.reset(token)
+            app_ctx = self._app_contexts.pop(_reset_newest(_cv_request, self._cv_tokens))
             if last:
-                self._break_cycles()
+                self._break_cycles(self.request)
             if app_ctx is not None:
                 if plan.tears_down_app or appcontext_tearing_down.receivers or appcontext_popped.receivers:
                     await app_ctx._close(exc, self)
@@ -334,13 +362,12 @@ class RequestContext(_Context):
         if current is not self:
             _raise_wrong_pop(current, self, "request")
 
-    def _break_cycles(self) -> None:
+    def _break_cycles(self, request: Request) -> None:
         """What refers back to the request is let go, so that its memory is free without the garbage collector."""
-        environ = self.request.__dict__.get("environ")
-        if environ is not None:
-            environ["werkzeug.request"] = None
-        if self.request.routing_exception is not None:
-            self.request.routing_exception.__traceback__ = None
+        if "environ" in request.__dict__:
+            request.environ["werkzeug.request"] = None
+        if request.routing_exception is not None:
+            request.routing_exception.__traceback__ = None
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.request.url!r} [{self.request.method}] of {self.app.name}>"

@@ -20,11 +20,20 @@ from .wrappers import build_environ
 if t.TYPE_CHECKING:
     from .typing import StartResponse
 
-ERROR_KEY = "asyncflask.debugger.error"
-CONTEXTS_KEY = "asyncflask.debugger.contexts"
-PASSED_KEY = "asyncflask.debugger.passed"
+VISIT_KEY = "asyncflask.debugger.visit"
 # Werkzeug's own key, in the environ.
 PRESERVE_KEY = "werkzeug.debug.preserve_context"
+
+
+class _Visit:
+    """One call of Werkzeug's debugger: with an error to show, or with a request that may be for the debugger."""
+
+    __slots__ = ("contexts", "error", "is_for_debugger")
+
+    def __init__(self, error: Exception | None = None, contexts: Iterable[t.Any] = ()) -> None:
+        self.error = error
+        self.contexts = contexts
+        self.is_for_debugger = True
 
 
 class Debugger:
@@ -38,7 +47,7 @@ class Debugger:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
-        elif not (self._may_want_page(scope) and await self._answer(scope, send)):
+        elif not (self._may_want_page(scope) and await self._answer(scope, send, _Visit())):
             await self._watch(scope, receive, send)
 
     def _may_want_page(self, scope: Scope) -> bool:
@@ -59,17 +68,15 @@ class Debugger:
         except Exception as error:
             if started:
                 raise
-            await self._answer(scope, send, error, contexts)
+            await self._answer(scope, send, _Visit(error, contexts))
 
-    async def _answer(
-        self, scope: Scope, send: Send, error: Exception | None = None, contexts: Iterable[t.Any] = ()
-    ) -> bool:
-        """Send the page for the error, or for a request to the debugger; whether there was one to send."""
+    async def _answer(self, scope: Scope, send: Send, visit: _Visit) -> bool:
+        """Send what the debugger answers; False if the request was not for it."""
         import asyncio
 
-        environ = build_environ(scope, io.BytesIO()) | {ERROR_KEY: error, CONTEXTS_KEY: contexts}
+        environ = {**build_environ(scope, io.BytesIO()), VISIT_KEY: visit}
         body, status, headers = await asyncio.to_thread(run_wsgi_app, self.pages, environ, buffered=True)
-        if PASSED_KEY in environ:
+        if not visit.is_for_debugger:
             return False
         encoded = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers]
         await send({"type": "http.response.start", "status": int(status.split()[0]), "headers": encoded})
@@ -80,11 +87,11 @@ class Debugger:
 def _stand_in(environ: dict[str, t.Any], start_response: StartResponse) -> Iterable[bytes]:
     """The application, to Werkzeug: raises the error, or notes that the request isn't the debugger's."""
     __traceback_hide__ = True  # noqa: F841  # as above
-    error = environ[ERROR_KEY]
-    if error is not None:
-        for context in environ[CONTEXTS_KEY]:
+    visit: _Visit = environ[VISIT_KEY]
+    if visit.error is not None:
+        for context in visit.contexts:
             environ[PRESERVE_KEY](context)
-        raise error
-    environ[PASSED_KEY] = True
+        raise visit.error
+    visit.is_for_debugger = False
     start_response("404 Not Found", [])
     return []

@@ -83,10 +83,9 @@ async def full_dispatch_request(ctx: RequestContext) -> Response:
             rv = await stages.dispatch_request(ctx)
     except Exception as error:
         rv = await stages.handle_user_exception(ctx, error)
-    try:
-        return t.cast("Response", await stages.finalize_request(ctx, rv))
-    finally:
-        rv = None  # an HTTPException's traceback holds this frame: no cycle
+    response: Response = await stages.finalize_request(ctx, rv)
+    rv = None  # an HTTPException's traceback holds this frame: no cycle
+    return response
 
 
 async def preprocess_request(ctx: RequestContext) -> t.Any:

@@ -49,7 +49,7 @@ class Plan:
     """Flat tuples of steps, in the order in which they run."""
 
     __slots__ = (
-        "after", "app_teardown", "before", "kinds", "needs_thread", "open_session", "preprocess", "preprocesses",
+        "after", "app_teardown", "before", "kinds", "matches_fast", "native_context", "needs_thread", "open_session", "preprocess", "preprocesses",
         "processes", "save_session", "session_is_lazy", "stages", "start", "teardown", "tears_down", "tears_down_app",
         "view",
     )  # fmt: skip
@@ -77,6 +77,8 @@ class Plan:
         self.processes = bool(self.after or "process_response" in overrides)
         self.tears_down = bool(self.teardown or "do_teardown_request" in overrides)
         self.tears_down_app = bool(self.app_teardown or "do_teardown_appcontext" in overrides)
+        self.native_context = find_override(app, "request_context") is None
+        self.matches_fast = not app.subdomain_matching and find_override(app, "create_url_adapter") is None
 
     def _all_kinds(self, app: Flask, endpoint: str | None) -> Iterable[str]:
         yield self.open_session[0]

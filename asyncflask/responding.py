@@ -55,7 +55,8 @@ def _convert(app: Flask, body: t.Any) -> Response:
     if isinstance(body, app.response_class):
         return body
     if isinstance(body, (dict, list)):
-        return t.cast("Response", app.json.response(body))
+        response: Response = app.json.response(body)  # type: ignore[assignment]  # made by app.response_class
+        return response
     if isinstance(body, (str, bytes, bytearray, Iterator, AsyncIterator)):
         return app.response_class(body)
     if isinstance(body, HTTPException) and body.response is None:
@@ -102,9 +103,8 @@ def final_headers(response: BaseResponse, request: Request) -> list[tuple[str, s
     """The headers to send: Werkzeug's `get_wsgi_headers`, without an environ where none is needed."""
     plain = type(response).get_wsgi_headers is BaseResponse.get_wsgi_headers
     if plain and response.status_code not in BODILESS_STATUS and response.is_sequence:
-        headers = list(response.headers)
-        names = [name.lower() for name, _ in headers]
+        names = [name.lower() for name, _ in response.headers]
         if "content-length" in names and "location" not in names and "content-location" not in names:
-            return headers  # the common case: Werkzeug would only copy them
+            return list(response.headers)  # the common case: Werkzeug's would be a copy
     environ = {} if plain and not response.autocorrect_location_header else request.environ
     return response.get_wsgi_headers(environ).to_wsgi_list()

@@ -19,8 +19,6 @@ from werkzeug.routing.converters import DEFAULT_CONVERTERS, UnicodeConverter
 from werkzeug.routing.matcher import State
 from werkzeug.routing.rules import RulePart
 
-from .overrides import find_override
-
 if t.TYPE_CHECKING:
     from .app import Flask
     from .wrappers import Request
@@ -52,34 +50,39 @@ class Map(WerkzeugMap):
 class _Target:
     """A rule at the end of a path, with what turns captured text into arguments."""
 
-    __slots__ = ("converters", "defaults", "rule")
+    __slots__ = ("converters", "defaults", "names", "rule")
 
     def __init__(self, rule: Rule) -> None:
         self.rule = rule
         self.defaults = rule.defaults
-        self.converters = tuple(
-            (name, None if type(converter) is UnicodeConverter else converter.to_python)
+        self.names = tuple(rule._converters)
+        # A string is its own value.
+        self.converters = [
+            (name, converter.to_python)
             for name, converter in rule._converters.items()
-        )
+            if type(converter) is not UnicodeConverter
+        ]
 
     def arguments(self, values: tuple[str, ...]) -> dict[str, t.Any]:
         """Raises ValidationError, as the converters do."""
-        arguments = {
-            name: value if convert is None else convert(value)
-            for (name, convert), value in zip(self.converters, values, strict=False)
-        }
+        arguments: dict[str, t.Any] = dict(zip(self.names, values, strict=False))
+        for name, convert in self.converters:
+            arguments[name] = convert(arguments[name])
         if self.defaults:
             arguments.update(self.defaults)
         return arguments
 
 
 class _Node:
-    __slots__ = ("dynamic", "static", "targets")
+    __slots__ = ("dynamic", "only", "static", "targets")
 
     def __init__(self, state: State, doubtful: set[int]) -> None:
         self.targets = [_DOUBT if id(rule) in doubtful else _Target(rule) for rule in state.rules]
         self.static = {part: _Node(child, doubtful) for part, child in state.static.items()}
         self.dynamic = [(_capture(part), part.final, _Node(child, doubtful)) for part, child in state.dynamic]
+        # The node behind a plain <name>, where nothing else dynamic competes with it.
+        plain = len(state.dynamic) == 1 and state.dynamic[0][0].content == _ANY_SEGMENT
+        self.only = self.dynamic[0][2] if plain else None
 
 
 def _capture(part: RulePart) -> Capture | None:
@@ -144,9 +147,13 @@ def _walk(node: _Node, parts: list[str], at: int, method: str, values: tuple[str
     while at < end:
         part = parts[at]
         child = node.static.get(part)
-        if child is None or node.dynamic or not part:
+        if child is not None and part and not node.dynamic:
+            node = child  # the only way on
+        elif child is None and part and node.only is not None:
+            node = node.only
+            values += (part,)
+        else:
             return _branch(node, child, parts, at, method, values)
-        node = child  # the only way on
         at += 1
     for target in node.targets:
         if target is _DOUBT:
@@ -180,11 +187,9 @@ def _branch(
 
 
 def find_fast(app: Flask, request: Request, path_info: str) -> Match | None:
-    """The rule of a request if it is beyond doubt. The host must play no part, and no user's code be concerned."""
+    """The rule of a request if it is beyond doubt. The host must play no part (see also Plan.matches_fast)."""
     url_map = app.url_map
-    if not path_info or app.subdomain_matching or request.trusted_hosts is not None:
-        return None
-    if app.config["TRUSTED_HOSTS"] is not None or find_override(app, "create_url_adapter") is not None:
+    if not path_info or request.trusted_hosts is not None or app.config["TRUSTED_HOSTS"] is not None:
         return None
     matcher = url_map.__dict__.get("_fast") or (url_map.fast if isinstance(url_map, Map) else None)
     return None if matcher is None else matcher.find(request.method, "/" + path_info.lstrip("/"))

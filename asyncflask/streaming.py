@@ -56,8 +56,7 @@ def stream_with_context(generator_or_function: t.Any) -> t.Any:
     if isinstance(generator_or_function, Iterable):
         return _iterate(*_record_contexts(), iter(generator_or_function))
     if isinstance(generator_or_function, AsyncIterable):
-        stream = _iterate_async(*_record_contexts(), aiter(generator_or_function))
-        return _iterate_in(copy_context(), stream)
+        return _iterate_async(*_record_contexts(), aiter(generator_or_function))
 
     def wrapper(*args: t.Any, **kwargs: t.Any) -> t.Any:
         return stream_with_context(generator_or_function(*args, **kwargs))
@@ -99,38 +98,3 @@ async def _iterate_async(
         finally:
             if hasattr(items, "aclose"):
                 await items.aclose()
-
-
-async def _iterate_in(context: Context, stream: AsyncGenerator[t.Any]) -> AsyncGenerator[t.Any]:
-    """The stream's items, each computed in `context`, as is the stream's end."""
-    try:
-        while (item := await _AwaitIn(context, anext(stream, _END))) is not _END:
-            yield item
-    finally:
-        await _AwaitIn(context, stream.aclose())
-
-
-_END: t.Any = object()
-
-
-class _AwaitIn:
-    """Awaits in a given context, for the task at hand, whose loop and thread serve it."""
-
-    def __init__(self, context: Context, awaitable: t.Any) -> None:
-        self.context = context
-        self.awaitable = awaitable
-
-    def __await__(self) -> Generator[t.Any, t.Any, t.Any]:
-        if home := cv_home.get(None):
-            self.context.run(cv_home.set, home)
-        steps = self.awaitable.__await__()
-        resume, value = steps.send, None
-        while True:
-            try:
-                waiting_for = self.context.run(resume, value)
-            except StopIteration as end:
-                return end.value
-            try:
-                resume, value = steps.send, (yield waiting_for)
-            except BaseException as error:  # a cancellation, which is the awaitable's to deal with
-                resume, value = steps.throw, error

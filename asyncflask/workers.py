@@ -13,7 +13,6 @@ Rule 5. Threads do not survive a fork. A pool notices by the process id and star
 from __future__ import annotations
 
 import os
-import sys
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -129,7 +128,7 @@ class WorkerPool:
         """End the threads once they have done what they were given."""
         with self.lock:
             for lane in self.lanes:
-                lane.inbox.put(sys.exit)
+                lane.inbox.put(_stop)
             self.lanes, self.idle = [], []
 
     def _notice_fork(self) -> None:
@@ -158,10 +157,13 @@ class WorkerPool:
                 self.idle.append(lane)
 
 
+def _stop() -> None:
+    """The job that ends a thread."""
+
+
 def _work(lane: PoolLane) -> None:
     lane.thread_id = threading.get_ident()
-    while True:
-        job = lane.inbox.get()
+    while (job := lane.inbox.get()) is not _stop:
         tell = None if job is None else job()
         lane.pool._take_next(lane)
         _call(tell)

@@ -10,6 +10,7 @@ import re
 import sys
 import typing as t
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
+from contextvars import copy_context
 from functools import cache, lru_cache
 from http import HTTPStatus
 from io import BytesIO
@@ -76,7 +77,10 @@ def merge_headers(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
 def path_info(scope: Scope) -> str:
     """The path below the mount point. `root_path` counts only where a path segment ends."""
     path: str = scope["path"]
-    root: str = scope.get("root_path", "").rstrip("/")
+    root: str = scope.get("root_path", "")
+    if not root:
+        return path
+    root = root.rstrip("/")
     if root and path.startswith(root) and path[len(root) : len(root) + 1] in ("", "/"):
         return path[len(root) :]
     return path
@@ -207,7 +211,10 @@ class Request(RequestBase):
         if cls.__init__ is not Request.__init__:  # a subclass that expects an environ gets one
             return cls(build_environ(scope, stream or BytesIO()))
         request = cls.__new__(cls)
-        request.__dict__.update(_scope=scope, _stream=stream, shallow=False)
+        request._scope = scope
+        request._stream = stream
+        request.method = scope["method"]  # in upper case already
+        request.shallow = False
         return request
 
     @cached_property
@@ -375,12 +382,13 @@ def _encode_all(pieces: Iterable[t.Any]) -> Iterator[bytes]:
 def iterate_sync(iterable: AsyncIterable[t.Any]) -> Iterator[t.Any]:
     """An async iterable for a WSGI server: each piece is awaited on the loop while the server's thread waits."""
     iterator = aiter(iterable)
+    context = copy_context()  # one for all pieces: a context that the first one pushes is popped by the last
     try:
-        while (piece := wait_for(_next_piece(iterator))) is not _END:
+        while (piece := wait_for(_next_piece(iterator), context)) is not _END:
             yield piece
     finally:
         if hasattr(iterator, "aclose"):
-            wait_for(iterator.aclose())
+            wait_for(iterator.aclose(), context)
 
 
 _END: t.Any = object()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import typing as t
 from collections.abc import Iterable
+from functools import cache
 
 from werkzeug.exceptions import BadRequest
 
@@ -14,7 +15,9 @@ from .body import UnreadInput
 from .bridge import DRIVEN, drive
 from .ctx import RequestContext
 from .dispatch import handle
+from .responding import BODILESS_STATUS, final_headers, whole_body
 from .routing import find_fast
+from .wrappers import Response as NativeResponse
 
 if t.TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -28,9 +31,23 @@ def serve(app: Flask, environ: WSGIEnvironment, start_response: StartResponse) -
     prepare(ctx, environ)
 
     def render(response: Response) -> Iterable[bytes]:
-        return response(environ, start_response)
+        if response.status_code in BODILESS_STATUS or ctx.request.method == "HEAD" or response._on_close:
+            return response(environ, start_response)
+        if not response.is_sequence or not _answers_natively(type(response)):
+            return response(environ, start_response)
+        start_response(response.status, final_headers(response, ctx.request))
+        return [whole_body(response)]
 
     return drive(handle(ctx, render))
+
+
+@cache
+def _answers_natively(cls: type[Response]) -> bool:
+    """Whether a class of responses leaves to Werkzeug how it is called, so that a whole body needs no call."""
+    return all(getattr(cls, name) is getattr(NativeResponse, name) for name in _CALLED)
+
+
+_CALLED = ("__call__", "get_wsgi_response", "get_app_iter")
 
 
 def prepare(ctx: RequestContext, environ: WSGIEnvironment) -> None:
@@ -44,5 +61,8 @@ def prepare(ctx: RequestContext, environ: WSGIEnvironment) -> None:
         return
     if length or "HTTP_TRANSFER_ENCODING" in environ:
         ctx.unread = UnreadInput(request, app.config["BODY_SPOOL_SIZE"])
-    if "HTTP_UPGRADE" not in environ:  # Werkzeug matches a websocket handshake otherwise
-        ctx.matched = find_fast(app, request, environ.get("PATH_INFO", ""))
+    if "HTTP_UPGRADE" not in environ and app._plan(None).matches_fast:
+        # With it, Werkzeug matches a websocket handshake.
+        matched = ctx.matched = find_fast(app, request, request.path if environ.get("PATH_INFO") else "")
+        if matched is not None:
+            ctx.plan = app._plan(matched[0].endpoint)

@@ -75,7 +75,7 @@ class DefaultJSONProvider(JSONProvider):
     # None: indented in debug mode only.
     compact: bool | None = None
     mimetype = "application/json"
-    _kept: tuple[t.Any, json.JSONEncoder] | None = None
+    _kept: dict[int, json.JSONEncoder]
 
     def dumps(self, obj: t.Any, **kwargs: t.Any) -> str:
         kwargs.setdefault("default", self.default)
@@ -96,14 +96,16 @@ class DefaultJSONProvider(JSONProvider):
         return self._app.response_class(f"{text}\n", mimetype=self.mimetype)
 
     def _encoder(self, layout: dict[str, t.Any]) -> json.JSONEncoder:
-        """What `json.dumps` would make for each call, kept while the settings stay the same."""
-        settings = (layout, self.default, self.ensure_ascii, self.sort_keys)
-        if self._kept is None or self._kept[0] != settings:
-            encoder = json.JSONEncoder(
-                default=self.default, ensure_ascii=self.ensure_ascii, sort_keys=self.sort_keys, **layout
-            )
-            self._kept = (settings, encoder)
-        return self._kept[1]
+        """What `json.dumps` would make for each call, kept until a setting changes."""
+        encoder = self._kept.get(id(layout))
+        if encoder is None:
+            settings = {"default": self.default, "ensure_ascii": self.ensure_ascii, "sort_keys": self.sort_keys}
+            encoder = self._kept[id(layout)] = json.JSONEncoder(**settings, **layout)
+        return encoder
+
+    def __setattr__(self, name: str, value: t.Any) -> None:
+        super().__setattr__(name, value)
+        super().__setattr__("_kept", {})
 
     def _is_compact(self) -> bool:
         return not self._app.debug if self.compact is None else self.compact

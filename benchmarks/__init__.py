@@ -1,0 +1,1 @@
+"""Microseconds per request, asyncflask beside its peers: `python -m benchmarks`."""

@@ -1,0 +1,148 @@
+"""Config and ConfigAttribute: each loader does what Flask's does, with the same result or the same error."""
+
+from __future__ import annotations
+
+import json
+import os
+import tomllib
+import types
+import typing as t
+from pathlib import Path
+
+import flask
+import pytest
+
+from asyncflask import Config, Flask
+from asyncflask.config import ConfigAttribute
+
+Loading = t.Callable[[t.Any], t.Any]
+
+CONFIG_FILE = 'DEBUG = True\nlowercase = 1\nDB_HOST = "h"\nDB_PORT = 1\n'
+
+
+class Settings:
+    DB_HOST = "h"
+    _DB_PRIVATE = "p"
+    db_lower = "l"
+
+    @property
+    def DB_URL(self) -> str:
+        return f"db://{self.DB_HOST}"
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "config.py").write_text(CONFIG_FILE)
+    (tmp_path / "latin.py").write_bytes('# -*- coding: latin-1 -*-\nNAME = "ä"\n'.encode("latin-1"))
+    (tmp_path / "raises.py").write_text("raise FileNotFoundError(2, 'inner')")
+    (tmp_path / "config.json").write_text(json.dumps({"DB_HOST": "j", "lower": 1}))
+    (tmp_path / "config.toml").write_text('DB_HOST = "t"\n[TABLE]\nkey = 1\n')
+    (tmp_path / "folder.py").mkdir()
+    monkeypatch.setenv("APP_CONFIG", str(tmp_path / "config.py"))
+    monkeypatch.setenv("EMPTY_CONFIG", "")
+    for name, value in {"A": "1", "B": "text", "C": '{"x": [1]}', "D__k__n": "true", "C__y": "2"}.items():
+        monkeypatch.setenv(f"FLASK_{name}", value)
+    monkeypatch.setenv("OTHER_A", "0x10")
+    return tmp_path
+
+
+LOADINGS: dict[str, Loading] = {
+    "pyfile": lambda c: c.from_pyfile("config.py"),
+    "pyfile as a path": lambda c: c.from_pyfile(Path("config.py")),
+    "pyfile encoded": lambda c: c.from_pyfile("latin.py"),
+    "pyfile missing": lambda c: c.from_pyfile("missing.py"),
+    "pyfile missing, silent": lambda c: c.from_pyfile("missing.py", silent=True),
+    "pyfile in a file, silent": lambda c: c.from_pyfile("config.py/x.py", silent=True),
+    "pyfile is a folder, silent": lambda c: c.from_pyfile("folder.py", silent=True),
+    "pyfile raises, silent": lambda c: c.from_pyfile("raises.py", silent=True),
+    "envvar": lambda c: c.from_envvar("APP_CONFIG"),
+    "envvar unset": lambda c: c.from_envvar("NO_SUCH_CONFIG"),
+    "envvar unset, silent": lambda c: c.from_envvar("NO_SUCH_CONFIG", silent=True),
+    "envvar empty, silent": lambda c: c.from_envvar("EMPTY_CONFIG", silent=True),
+    "prefixed": lambda c: c.from_prefixed_env(),
+    "prefixed otherwise": lambda c: c.from_prefixed_env("OTHER", loads=lambda text: int(text, 16)),
+    "object": lambda c: c.from_object(Settings),
+    "object's properties": lambda c: c.from_object(Settings()),
+    "object by name": lambda c: c.from_object("os.path"),
+    "object by a wrong name": lambda c: c.from_object("no_such_module"),
+    "json": lambda c: c.from_file("config.json", json.load),
+    "toml": lambda c: c.from_file("config.toml", tomllib.load, text=False),
+    "file read as nothing": lambda c: c.from_file("config.json", lambda file: None),
+    "file missing": lambda c: c.from_file("missing.json", json.load),
+    "file missing, silent": lambda c: c.from_file("missing.json", json.load, silent=True),
+    "file in a file, silent": lambda c: c.from_file("config.json/x", json.load, silent=True),
+    "mapping": lambda c: c.from_mapping({"A": 1, "b": 2}, C=3, d=4),
+    "mapping of pairs": lambda c: c.from_mapping([("A", 1)]),
+    "mapping, keywords win": lambda c: c.from_mapping({"A": 1}, A=2),
+    "no mapping": lambda c: c.from_mapping(),
+    "two mappings": lambda c: c.from_mapping({}, {}),
+    "namespace": lambda c: c.get_namespace("DB_"),
+    "namespace, upper": lambda c: c.get_namespace("DB_", lowercase=False),
+    "namespace, whole": lambda c: c.get_namespace("DB_", trim_namespace=False),
+    "repr": repr,
+}
+
+
+def observe(config: t.Any, loading: Loading) -> tuple[t.Any, ...]:
+    """The result or the error, and the content afterwards."""
+    try:
+        outcome: t.Any = loading(config)
+    except OSError as error:
+        outcome = (type(error), error.errno, str(error))
+    except Exception as error:
+        outcome = type(error)
+    return outcome, {key: value for key, value in config.items() if not isinstance(value, types.ModuleType)}
+
+
+@pytest.mark.parametrize("loading", LOADINGS.values(), ids=LOADINGS.keys())
+def test_loading_is_flasks(folder: Path, loading: Loading) -> None:
+    defaults = {"DB_NAME": "n", "DB_USER": "u", "OTHER": 0}
+    ours, theirs = Config(folder, dict(defaults)), flask.Config(folder, dict(defaults))
+    assert observe(ours, loading) == observe(theirs, loading)
+
+
+def test_file_errors_say_what_was_loaded(folder: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"Unable to load configuration file \(No such file.*missing"):
+        Config(folder).from_pyfile("missing.py")
+
+
+def test_missing_variable_is_named(folder: Path) -> None:
+    with pytest.raises(RuntimeError, match="'NO_SUCH_CONFIG' is not set"):
+        Config(folder).from_envvar("NO_SUCH_CONFIG")
+
+
+def test_file_knows_its_name(tmp_path: Path) -> None:
+    (tmp_path / "config.py").write_text("FILE = __file__\nNAME = __name__")
+    config = Config(tmp_path)
+    config.from_pyfile("config.py")
+    assert config == {"FILE": os.fspath(tmp_path / "config.py"), "NAME": "config"}
+
+
+def test_config_class_is_used_with_the_applications_root() -> None:
+    class OwnConfig(Config):
+        pass
+
+    class OwnFlask(Flask):
+        config_class = OwnConfig
+
+    app = OwnFlask(__name__)
+    assert isinstance(app.config, OwnConfig)
+    assert app.config.root_path == app.root_path
+
+
+def test_attribute_forwards_and_converts() -> None:
+    class OwnFlask(Flask):
+        plain = ConfigAttribute[str]("PLAIN")
+        number = ConfigAttribute[int]("NUMBER", get_converter=int)
+
+    app = OwnFlask(__name__)
+    app.plain = "text"
+    app.config["NUMBER"] = "12"
+    assert (app.config["PLAIN"], app.plain, app.number) == ("text", "text", 12)
+    assert isinstance(OwnFlask.plain, ConfigAttribute)
+
+
+def test_defaults_are_flasks() -> None:
+    theirs = dict(flask.Flask(__name__).config)
+    ours = Flask(__name__).config
+    assert {key: ours.get(key) for key in theirs} == theirs

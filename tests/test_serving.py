@@ -1,0 +1,500 @@
+"""Serving for development: real processes with uvicorn, on loopback ports that the system chose."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import re
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import textwrap
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+import werkzeug.serving
+
+from asyncflask import Flask
+from asyncflask.serving import run_app, run_from_app, show_server_banner
+
+ROOT = Path(__file__).parents[1]
+PATIENCE = 20  # seconds for a process to start or to reload on a busy machine
+
+SHOP = """
+import time
+from asyncflask import Flask, request
+
+app = Flask(__name__)
+
+@app.get("/")
+async def index():
+    return "one"
+
+@app.get("/sync")
+def sync():
+    return f"{request.remote_addr} {request.scheme}"
+
+@app.get("/stuck")
+def stuck():
+    time.sleep(60)
+    return ""
+
+@app.get("/error")
+async def error():
+    secret_of_the_view = 1
+    raise LookupError("lost")
+"""
+
+
+class Server:
+    """A serving process; what it prints is in a file."""
+
+    def __init__(self, folder: Path, command: list[str], environ: dict[str, str]) -> None:
+        self.output = folder / "output"
+        with self.output.open("wb") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, "-u", *command],
+                cwd=folder,
+                env={**os.environ, "PYTHONPATH": str(ROOT), **environ},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                # A shell that started these tests in its background has it ignored.
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+            )
+
+    @property
+    def text(self) -> str:
+        return self.output.read_text()
+
+    def wait_for(self, pattern: str) -> re.Match[str]:
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline:
+            ended = self.process.poll() is not None
+            if found := re.search(pattern, self.text):
+                return found
+            assert not ended, self.text
+            time.sleep(0.05)
+        raise AssertionError(f"{pattern!r} did not come:\n{self.text}")
+
+    @property
+    def port(self) -> int:
+        return int(self.wait_for(r"Running on https?://127\.0\.0\.1:(\d+)")[1])
+
+    def get(self, path: str = "/", secure: bool = False, **headers: str) -> tuple[int, str]:
+        status, body, _ = self.fetch(path, secure, **headers)
+        return status, body
+
+    def fetch(self, path: str, secure: bool = False, **headers: str) -> tuple[int, str, http.client.HTTPMessage]:
+        if secure:
+            context = ssl._create_unverified_context()
+            connection = http.client.HTTPSConnection("127.0.0.1", self.port, timeout=PATIENCE, context=context)
+        else:
+            connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
+        try:
+            connection.request("GET", path, headers=headers)
+            response = connection.getresponse()
+            return response.status, response.read().decode(), response.headers
+        finally:
+            connection.close()
+
+    def wait_until(self, answer: tuple[int, str]) -> None:
+        deadline = time.monotonic() + PATIENCE
+        while (got := self.get()) != answer:
+            assert time.monotonic() < deadline, f"{got}\n{self.text}"
+            time.sleep(0.1)
+
+    def stop(self, sig: int = signal.SIGINT) -> tuple[int, float]:
+        """``(exit status, seconds it took)``."""
+        began = time.monotonic()
+        # To the whole group, as a terminal does it.
+        os.killpg(self.process.pid, sig)
+        return self.process.wait(PATIENCE), time.monotonic() - began
+
+    def kill(self) -> None:
+        try:
+            os.killpg(self.process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        self.process.wait(PATIENCE)
+
+
+@pytest.fixture
+def start(tmp_path):
+    """Write files into a folder and start a process there."""
+    (tmp_path / "shop.py").write_text(SHOP)
+    with ExitStack() as stack:
+
+        def start(*command: str, files: dict[str, str] | None = None, **environ: str) -> Server:
+            for name, text in (files or {}).items():
+                (tmp_path / name).write_text(textwrap.dedent(text))
+            server = Server(tmp_path, list(command), environ)
+            stack.callback(server.kill)
+            return server
+
+        yield start
+
+
+@pytest.fixture
+def serve(start):
+    """`asyncflask --app shop run --port 0` with more arguments."""
+
+    def serve(*arguments: str, files: dict[str, str] | None = None, **environ: str) -> Server:
+        command = ("-m", "asyncflask", "--app", "shop", "run", "--port", "0", *arguments)
+        return start(*command, files=files, **environ)
+
+    return serve
+
+
+def rewrite(path: Path, text: str) -> None:
+    """Change a file so that a watcher sees it, however coarse the clock of the file system is."""
+    before = path.stat().st_mtime if path.exists() else 0
+    path.write_text(textwrap.dedent(text))
+    os.utime(path, (before + 2, before + 2))
+
+
+class TestCommand:
+    def test_serves_with_banner_and_access_log(self, serve):
+        server = serve()
+        assert server.get("/") == (200, "one")
+        assert server.get("/sync") == (200, "127.0.0.1 http")
+        server.wait_for(r'"GET /sync HTTP/1.1" 200')
+        assert " * Serving Flask app 'shop'\n * Debug mode: off\n" in server.text
+
+    @pytest.mark.parametrize(("sig", "status"), [(signal.SIGINT, 0), (signal.SIGTERM, -signal.SIGTERM)])
+    def test_signals_end_it(self, serve, sig, status):
+        server = serve()
+        server.get("/")
+        ended, seconds = server.stop(sig)
+        assert (ended, seconds < 2) == (status, True)
+        assert "Traceback" not in server.text
+
+    def test_a_sync_view_does_not_hold_it(self, serve):
+        server = serve()
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=PATIENCE)
+        connection.request("GET", "/stuck")
+        time.sleep(0.5)
+        _, seconds = server.stop()
+        connection.close()
+        assert seconds < 4
+
+    def test_proxy_headers_are_not_believed(self, serve):
+        headers = {"X-Forwarded-For": "10.9.8.7", "X-Forwarded-Proto": "https"}
+        assert serve().get("/sync", **headers) == (200, "127.0.0.1 http")
+
+    def test_adhoc_certificate(self, serve):
+        pytest.importorskip("cryptography")
+        assert serve("--cert", "adhoc").get("/sync", secure=True) == (200, "127.0.0.1 https")
+
+    def test_certificate_files(self, serve, tmp_path):
+        pytest.importorskip("cryptography")
+        cert, key = werkzeug.serving.make_ssl_devcert(str(tmp_path / "test"), host="localhost")
+        assert serve("--cert", cert, "--key", key).get("/sync", secure=True) == (200, "127.0.0.1 https")
+
+    def test_all_interfaces(self, serve):
+        server = serve("--host", "0.0.0.0")
+        assert server.get() == (200, "one")
+        assert "all addresses (0.0.0.0)" in server.text
+
+    def test_unix_socket(self, serve, tmp_path):
+        path = tmp_path / "socket"
+        stale = socket.socket(socket.AF_UNIX)
+        stale.bind(str(path))
+        stale.close()
+        serve("--host", f"unix://{path}").wait_for("startup complete")
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(path))
+            client.sendall(b"GET / HTTP/1.0\r\n\r\n")
+            assert client.recv(1000).startswith(b"HTTP/1.1 200")
+
+
+class TestErrors:
+    @pytest.fixture
+    def taken(self):
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            yield str(listener.getsockname()[1])
+
+    @pytest.mark.parametrize("arguments", [(), ("--reload",), ("--debug",)])
+    def test_port_in_use(self, serve, taken, arguments):
+        server = serve("--port", taken, *arguments)
+        assert server.process.wait(PATIENCE) == 1
+        told = [line for line in server.text.splitlines() if not line.startswith(" * ")]
+        assert len(told) == 1
+        assert f"Port {taken} on 127.0.0.1" in told[0]
+        assert "--port" in told[0]
+
+    def test_port_in_use_in_a_script(self, start, taken):
+        script = f"{SHOP}\napp.run(port={taken})\n"
+        server = start("script.py", files={"script.py": script})
+        assert server.process.wait(PATIENCE) == 1
+        assert f"Port {taken}" in server.text
+        assert "Traceback" not in server.text
+
+    def test_an_address_of_another_machine(self, serve):
+        server = serve("--host", "192.0.2.1")
+        assert server.process.wait(PATIENCE) == 1
+        assert "--host" in server.text
+        assert "Traceback" not in server.text
+
+    def test_an_app_that_fails_to_import(self, serve):
+        server = serve(files={"shop.py": "1 / 0"})
+        assert server.process.wait(PATIENCE) == 1
+        assert "ZeroDivisionError" in server.text
+
+    def test_no_app(self, serve):
+        server = serve(files={"shop.py": "nothing = 1"})
+        assert server.process.wait(PATIENCE) == 2
+        assert "'shop' holds neither" in server.text
+        assert "Traceback" not in server.text
+
+    def test_an_app_of_flask_itself(self, serve):
+        pytest.importorskip("flask")
+        server = serve(files={"shop.py": "from flask import Flask\napp = Flask(__name__)"})
+        assert server.process.wait(PATIENCE) == 2
+        # Help texts are wrapped to the terminal's width.
+        assert "from asyncflask import Flask" in " ".join(server.text.split())
+
+    def test_a_server_that_cannot_start_up(self, start):
+        script = """
+            from asyncflask.serving import run_app
+
+            async def app(scope, receive, send):
+                await receive()
+                await send({"type": "lifespan.startup.failed", "message": "no database"})
+
+            run_app(app, port=0)
+        """
+        server = start("script.py", files={"script.py": script})
+        assert server.process.wait(PATIENCE) != 0
+        assert "no database" in server.text
+
+
+class TestReloader:
+    def test_changes_errors_and_recovery(self, serve, tmp_path):
+        server = serve("--reload")
+        shop = tmp_path / "shop.py"
+        port = server.port
+        server.wait_until((200, "one"))
+        rewrite(shop, SHOP.replace('"one"', '"two"'))
+        server.wait_until((200, "two"))
+        # A broken file: the error is shown, each request fails, and the next save mends it.
+        rewrite(shop, "1 / 0")
+        server.wait_for("ZeroDivisionError")
+        assert server.get()[0] == 500
+        rewrite(shop, SHOP.replace('"one"', '"three"'))
+        server.wait_until((200, "three"))
+        assert server.port == port
+        assert server.text.count("Serving Flask app") == server.text.count("Running on http") == 1
+        status, seconds = server.stop()
+        assert (status, seconds < 3) == (0, True)
+
+    def test_no_app_after_a_change(self, serve, tmp_path):
+        server = serve("--reload")
+        server.wait_until((200, "one"))
+        rewrite(tmp_path / "shop.py", "nothing = 1")
+        server.wait_for("'shop' holds neither")
+        rewrite(tmp_path / "shop.py", SHOP)
+        server.wait_until((200, "one"))
+
+    def test_extra_files_and_excluded_ones(self, serve, tmp_path):
+        files = {"settings.cfg": "1", "noise.py": "1"}
+        server = serve("--reload", "--extra-files", "settings.cfg", "--exclude-patterns", "*noise.py", files=files)
+        server.wait_until((200, "one"))
+        rewrite(tmp_path / "noise.py", "2")
+        rewrite(tmp_path / "settings.cfg", "2")
+        changed = server.wait_for("Detected change in '(.*)'")[1]
+        assert Path(changed).name == "settings.cfg"
+
+    def test_sigterm_leaves_no_child(self, serve):
+        server = serve("--reload")
+        server.wait_until((200, "one"))
+        child = int(server.wait_for(r"server process \[(\d+)\]")[1])
+        server.process.terminate()
+        assert server.process.wait(PATIENCE) == 0
+        with pytest.raises(ProcessLookupError):
+            os.kill(child, 0)
+
+    def test_a_script_is_run_again(self, start, tmp_path):
+        script = f"{SHOP}\nif __name__ == '__main__':\n    app.run(port=0, debug=True)\n"
+        server = start("script.py", files={"script.py": script})
+        server.wait_until((200, "one"))
+        assert " * Debug mode: on\n" in server.text
+        rewrite(tmp_path / "script.py", script.replace('"one"', '"two"'))
+        server.wait_until((200, "two"))
+
+    def test_shutdown_hooks_run_before_a_reload(self, start, tmp_path):
+        script = """
+            from asyncflask.serving import run_app
+
+            async def app(scope, receive, send):
+                while scope["type"] == "lifespan":
+                    message = await receive()
+                    print("event", message["type"])
+                    await send({"type": message["type"] + ".complete"})
+
+            run_app(app, port=0, use_reloader=True)
+        """
+        server = start("script.py", files={"script.py": script})
+        server.wait_for("event lifespan.startup")
+        rewrite(tmp_path / "script.py", script)
+        server.wait_for("(?s)event lifespan.shutdown.*event lifespan.startup")
+
+
+class TestDebugger:
+    def test_an_error_becomes_a_page(self, serve):
+        server = serve("--debug", "--no-reload")
+        status, page, headers = server.fetch("/error")
+        assert (status, headers["content-type"]) == (500, "text/html; charset=utf-8")
+        assert "LookupError: lost" in page
+        assert "secret_of_the_view" in page
+        assert "EVALEX = true" in page
+        assert "LookupError: lost" in server.text
+
+    def test_a_foreign_host_may_not_run_code(self, serve):
+        server = serve("--debug", "--no-reload")
+        assert "EVALEX = false" in server.get("/error", Host="evil.example")[1]
+        assert server.get("/console", Host="evil.example")[0] == 400
+        assert server.get("/console")[0] == 200
+
+    def test_code_needs_the_pin(self, serve):
+        server = serve("--debug", "--no-reload")
+        page = server.get("/error")[1]
+        secret = re.search(r'SECRET = "(\w+)"', page)[1]
+        frame = re.findall(r'id="frame-(\d+)"', page)[-1]
+        answer = server.get(f"/?__debugger__=yes&cmd=secret_of_the_view&frm={frame}&s={secret}")
+        assert answer == (200, "one")  # not the debugger's: the application's own answer
+
+    def test_code_is_run_where_no_pin_is_wanted(self, serve):
+        server = serve("--debug", "--no-reload", WERKZEUG_DEBUG_PIN="off")
+        page = server.get("/error")[1]
+        secret = re.search(r'SECRET = "(\w+)"', page)[1]
+        frame = re.findall(r'id="frame-(\d+)"', page)[-1]
+        status, answer = server.get(f"/?__debugger__=yes&cmd=secret_of_the_view%2B41&frm={frame}&s={secret}")
+        assert (status, ">42<" in answer) == (200, True)
+
+    def test_resources_and_other_requests(self, serve):
+        server = serve("--debug", "--no-reload")
+        status, _, headers = server.fetch("/?__debugger__=yes&cmd=resource&f=style.css")
+        assert (status, headers["content-type"].partition(";")[0]) == (200, "text/css")
+        assert server.get("/?__debugger__=no") == (200, "one")
+
+    def test_off_unless_debug(self, serve):
+        status, page = serve().get("/error")
+        assert (status, "lost" in page) == (500, False)
+
+    def test_without_it_errors_still_go_to_the_log(self, serve):
+        server = serve("--debug", "--no-reload", "--no-debugger")
+        status, page = server.get("/error")
+        assert (status, "lost" in page) == (500, False)
+        server.wait_for("LookupError: lost")
+
+
+class TestRunMethod:
+    """`app.run()` in this process: what it would serve."""
+
+    @pytest.fixture(autouse=True)
+    def clean_environ(self, monkeypatch):
+        for name in ("FLASK_DEBUG", "FLASK_RUN_FROM_CLI", "FLASK_SKIP_DOTENV", "WERKZEUG_RUN_MAIN"):
+            monkeypatch.delenv(name, raising=False)
+
+    @pytest.fixture
+    def served(self, monkeypatch):
+        calls = []
+        monkeypatch.setattr("asyncflask.serving.run_app", lambda app, host, port, **rest: calls.append((host, port, rest)))
+        return calls
+
+    @pytest.mark.parametrize(
+        ("host", "port", "server_name", "expected"),
+        [
+            (None, None, None, ("127.0.0.1", 5000)),
+            (None, None, "pocoo.org:8080", ("pocoo.org", 8080)),
+            (None, None, "pocoo.org", ("pocoo.org", 5000)),
+            ("localhost", None, "pocoo.org:8080", ("localhost", 8080)),
+            (None, 80, "pocoo.org:8080", ("pocoo.org", 80)),
+            ("localhost", 0, "pocoo.org:8080", ("localhost", 0)),
+            (None, None, "pocoo.org:0", ("pocoo.org", 0)),
+            ("localhost", "81", None, ("localhost", 81)),
+        ],
+    )
+    def test_address(self, served, host, port, server_name, expected):
+        app = Flask("shop")
+        app.config["SERVER_NAME"] = server_name
+        app.run(host, port)
+        assert served[0][:2] == expected
+
+    @pytest.mark.parametrize("by", ["argument", "attribute", "environment"])
+    def test_debug_mode_switches_both_on(self, served, by, monkeypatch):
+        app = Flask("shop")
+        app.debug = by == "attribute"
+        if by == "environment":
+            monkeypatch.setenv("FLASK_DEBUG", "1")
+        app.run(debug=True if by == "argument" else None, threaded=False)
+        assert app.debug
+        assert served[0][2] == {"use_reloader": True, "use_debugger": True}
+
+    def test_an_argument_wins_over_the_environment(self, served, monkeypatch):
+        monkeypatch.setenv("FLASK_DEBUG", "1")
+        app = Flask("shop")
+        app.run(debug=False, use_debugger=True)
+        assert (app.debug, served[0][2]) == (False, {"use_reloader": False, "use_debugger": True})
+
+    def test_without_dotenv_the_environment_is_not_asked(self, served, monkeypatch):
+        app = Flask("shop")
+        monkeypatch.setenv("FLASK_DEBUG", "1")
+        app.run(load_dotenv=False)
+        assert not app.debug
+
+    def test_ignored_under_a_command(self, served, monkeypatch, capsys):
+        monkeypatch.setenv("FLASK_RUN_FROM_CLI", "true")
+        Flask("shop").run()
+        assert served == []
+        assert "Ignoring a call to 'app.run()'" in capsys.readouterr().out
+
+    def test_whoever_replaced_werkzeugs_server_is_called(self, monkeypatch):
+        calls = []
+        monkeypatch.setattr(werkzeug.serving, "run_simple", lambda *args, **options: calls.append((args, options)))
+        app = Flask("shop")
+        run_from_app(app, port=81, threaded=False)
+        assert calls == [(("127.0.0.1", 81, app), {"use_reloader": False, "use_debugger": False, "threaded": False})]
+
+    @pytest.mark.parametrize("name", ["processes", "reload", "workers", "request_handler"])
+    def test_an_unknown_option(self, name):
+        with pytest.raises(TypeError, match=f"'{name}'.*timeout_keep_alive"):
+            Flask("shop").run(port=0, **{name: 2})
+
+    def test_set_up_may_go_on_afterwards(self, served):
+        app = Flask("shop")
+        app._got_first_request = True
+        app.run()
+        assert not app._got_first_request
+
+    def test_options_of_uvicorn(self, start):
+        script = f"{SHOP}\napp.run(port=0, server_header=False, headers=[('X-From', 'option')], log_level='warning')\n"
+        server = start("script.py", files={"script.py": script})
+        _, _, headers = server.fetch("/")
+        assert (headers["server"], headers["x-from"]) == (None, "option")
+        assert "GET /" not in server.text
+
+    def test_in_a_thread(self, start):
+        """A live server of a test suite: no signals, no reloader."""
+        lines = "import threading\nthread = threading.Thread(target=app.run, kwargs={'port': 0})\n"
+        server = start("script.py", files={"script.py": f"{SHOP}\n{lines}thread.start()\nthread.join()\n"})
+        assert server.get() == (200, "one")
+
+
+def test_banner(monkeypatch, capsys):
+    show_server_banner(True, "shop")
+    assert capsys.readouterr().out == " * Serving Flask app 'shop'\n * Debug mode: on\n"
+    monkeypatch.setenv("WERKZEUG_RUN_MAIN", "true")
+    show_server_banner(True, "shop")
+    assert capsys.readouterr().out == ""
+
+
+def test_run_app_wants_an_app_and_keywords():
+    with pytest.raises(TypeError, match="'surprise'"):
+        run_app(Flask("shop"), surprise=1)

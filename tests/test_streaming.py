@@ -1,0 +1,230 @@
+"""stream_with_context: the contexts of the call are there while a stream is iterated, on both faces."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import types
+import typing as t
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from asyncflask import Flask, Response, g, has_request_context, request, session, stream_with_context
+
+
+@pytest.fixture
+def app() -> Flask:
+    app = Flask(__name__)
+    app.secret_key = "key"
+    return app
+
+
+def words() -> Iterator[str]:
+    yield "Hello "
+    yield request.args["name"]
+    yield "!"
+
+
+async def async_words() -> AsyncIterator[str]:
+    yield "Hello "
+    await asyncio.sleep(0)
+    yield request.args["name"]
+    yield "!"
+
+
+async def get_over_asgi(app: Flask, path: str, leave_after: int = 1000) -> tuple[int, str]:
+    """The status and the text of a GET over ASGI; the client leaves after so many messages."""
+    scope = {"type": "http", "method": "GET", "path": path, "query_string": b"", "headers": []}
+    received = [{"type": "http.request", "body": b"", "more_body": False}]
+    sent: list[t.Any] = []
+    left = asyncio.Event()
+    main_thread = threading.get_ident()
+
+    async def receive() -> dict[str, t.Any]:
+        if received:
+            return received.pop()
+        await left.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: t.Any) -> None:
+        assert threading.get_ident() == main_thread
+        sent.append(message)
+        if len(sent) == leave_after:
+            left.set()
+        await asyncio.sleep(0)
+
+    await asyncio.wait_for(t.cast(t.Any, app)(scope, receive, send), 5)
+    return sent[0]["status"], b"".join(message.get("body", b"") for message in sent).decode()
+
+
+@pytest.mark.parametrize("source", [words, async_words])
+@pytest.mark.parametrize("decorated", [False, True])
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_the_request_is_there(app: Flask, source: t.Any, decorated: bool, asynchronous: bool) -> None:
+    def view() -> Response:
+        return Response(stream_with_context(source)() if decorated else stream_with_context(source()))
+
+    async def async_view() -> Response:
+        return view()
+
+    app.add_url_rule("/", view_func=async_view if asynchronous else view)
+    assert app.test_client().get("/?name=World").text == "Hello World!"
+
+
+def test_a_decorated_function_keeps_its_name_and_arguments(app: Flask) -> None:
+    @stream_with_context
+    def generate(first: str, *, last: str) -> Iterator[str]:
+        yield first + request.path + last
+
+    assert generate.__name__ == "generate"
+    with app.test_request_context("/path"):
+        assert list(generate("a", last="z")) == ["a/pathz"]
+
+
+def test_kinds_are_kept(app: Flask) -> None:
+    with app.test_request_context():
+        sync, asynchronous = stream_with_context(words()), stream_with_context(async_words())
+    assert isinstance(sync, types.GeneratorType)
+    assert isinstance(asynchronous, types.AsyncGeneratorType)
+    sync.close()
+
+
+def test_the_contexts_are_recorded_at_the_call(app: Flask) -> None:
+    with app.test_request_context("/?name=first"):
+        stream = stream_with_context(words())
+    with app.test_request_context("/?name=second"):
+        assert "".join(stream) == "Hello first!"
+        assert request.args["name"] == "second"
+
+
+@pytest.mark.parametrize("source", [words, async_words])
+def test_outside_of_a_request(app: Flask, source: t.Any) -> None:
+    with app.app_context(), pytest.raises(RuntimeError, match="request context"):
+        stream_with_context(source())
+
+
+@pytest.mark.parametrize("face", ["wsgi", "asgi"])
+@pytest.mark.parametrize("async_view", [False, True])
+@pytest.mark.parametrize("async_stream", [False, True])
+def test_session_and_g_are_the_views(app: Flask, async_stream: bool, async_view: bool, face: str) -> None:
+    @stream_with_context
+    def generate() -> Iterator[str]:
+        yield f"{session['x']} "
+        g.x += 1
+        yield f"{g.x} {request.path}"
+
+    @stream_with_context
+    async def generate_async() -> AsyncIterator[str]:
+        yield f"{session['x']} "
+        await asyncio.sleep(0)
+        g.x += 1
+        yield f"{g.x} {request.path}"
+
+    def view() -> t.Any:
+        session["x"] = g.x = 1
+        return generate_async() if async_stream else generate()
+
+    async def view_async() -> t.Any:
+        return view()
+
+    app.add_url_rule("/", view_func=view_async if async_view else view)
+    if face == "wsgi":
+        assert app.test_client().get("/").text == "1 2 /"
+    else:
+        assert asyncio.run(get_over_asgi(app, "/")) == (200, "1 2 /")
+    assert not has_request_context()
+
+
+@pytest.mark.parametrize("async_stream", [False, True])
+def test_teardowns_run_after_the_stream(app: Flask, async_stream: bool) -> None:
+    seen = []
+
+    def generate() -> Iterator[str]:
+        seen.append("stream")
+        yield ""
+
+    async def generate_async() -> AsyncIterator[str]:
+        seen.append("stream")
+        yield ""
+
+    source: t.Any = generate_async if async_stream else generate
+    app.teardown_request(lambda error: seen.append("teardown"))
+    app.add_url_rule("/", view_func=lambda: Response(stream_with_context(source())), endpoint="index")
+    app.test_client().get("/")
+    assert seen == ["teardown", "stream", "teardown"]
+
+
+def test_an_iterator_with_a_close_method_is_closed(app: Flask) -> None:
+    class Body:
+        closed = 0
+
+        def __iter__(self) -> Iterator[str]:
+            return self
+
+        def __next__(self) -> str:
+            if self.closed or request.path != "/":
+                raise StopIteration
+            return "x"
+
+        def close(self) -> None:
+            assert request.path == "/"
+            self.closed += 1
+
+    body = Body()
+    with app.test_request_context():
+        stream = stream_with_context(body)
+        assert next(stream) == "x"
+        stream.close()  # type: ignore[attr-defined]  # a generator, though an iterator is promised
+    assert body.closed
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_a_stream_which_is_not_read_to_its_end(app: Flask, asynchronous: bool) -> None:
+    seen = []
+
+    def generate() -> Iterator[str]:
+        try:
+            yield "first"
+            yield "second"
+        finally:
+            seen.append(request.path)
+
+    async def generate_async() -> AsyncIterator[str]:
+        try:
+            yield "first"
+            yield "second"
+        finally:
+            seen.append(request.path)
+
+    source: t.Any = generate_async if asynchronous else generate
+    app.add_url_rule("/", view_func=lambda: Response(stream_with_context(source())))
+    app.test_client().get("/").close()
+    with app.test_client() as client:
+        client.get("/").close()
+    assert seen == ["/", "/"]
+
+
+@pytest.mark.parametrize("async_stream", [False, True])
+def test_a_client_which_leaves_over_asgi(app: Flask, async_stream: bool) -> None:
+    closed = []
+
+    def generate() -> Iterator[str]:
+        try:
+            while True:
+                yield "x"
+        finally:
+            closed.append(request.path)
+
+    async def generate_async() -> AsyncIterator[str]:
+        try:
+            while True:
+                await asyncio.sleep(0)
+                yield "x"
+        finally:
+            closed.append(request.path)
+
+    source: t.Any = generate_async if async_stream else generate
+    app.add_url_rule("/", view_func=lambda: Response(stream_with_context(source())))
+    asyncio.run(get_over_asgi(app, "/", leave_after=5))
+    assert closed == ["/"]
