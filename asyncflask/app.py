@@ -16,12 +16,10 @@ from urllib.parse import quote
 from werkzeug.datastructures import ImmutableDict
 from werkzeug.exceptions import Aborter, BadRequest, BadRequestKeyError, HTTPException
 from werkzeug.routing import BuildError, MapAdapter, RequestRedirect, Rule
-from werkzeug.utils import cached_property
-from werkzeug.utils import redirect as _werkzeug_redirect
+from werkzeug.utils import cached_property, redirect as _werkzeug_redirect
 from werkzeug.wsgi import get_host
 
-from . import bridge
-from . import typing as ft
+from . import bridge, typing as ft
 from .config import Config, ConfigAttribute
 from .ctx import AppContext, RequestContext, _AppCtxGlobals
 from .dispatch import make_plan, run_stage
@@ -56,7 +54,7 @@ def _make_timedelta(value: timedelta | int | None) -> timedelta | None:
     return value if value is None or isinstance(value, timedelta) else timedelta(seconds=value)
 
 
-def _template_decorator(kind: str) -> t.Any:
+def _template_decorator(kind: str) -> Callable[..., Callable[[F], F]]:
     def decorate(self: Flask, name: str | None = None) -> Callable[[F], F]:
         def decorator(f: F) -> F:
             getattr(self, f"add_template_{kind}")(f, name=name)
@@ -69,7 +67,7 @@ def _template_decorator(kind: str) -> t.Any:
     return setupmethod(decorate)
 
 
-def _template_adder(kind: str) -> t.Any:
+def _template_adder(kind: str) -> Callable[..., None]:
     def add(self: Flask, f: Callable[..., t.Any], name: str | None = None) -> None:
         getattr(self.jinja_env, f"{kind}s")[name or f.__name__] = f
 
@@ -158,9 +156,7 @@ class Flask(Scaffold):
         if instance_path is None:
             instance_path = self.auto_find_instance_path()
         elif not os.path.isabs(instance_path):
-            raise ValueError(
-                "If an instance path is provided it must be absolute. A relative path was given instead."
-            )
+            raise ValueError("If an instance path is provided it must be absolute. A relative path was given instead.")
         self.instance_path = instance_path
         self.config = self.make_config(instance_relative_config)
         self.aborter = self.make_aborter()
@@ -240,7 +236,7 @@ class Flask(Scaffold):
     # Set-up
 
     @cached_property
-    def name(self) -> str:  # type: ignore[override]  # computed here, given to a blueprint
+    def name(self) -> str:
         """The import name, or the file's name where the module was run as a script."""
         if self.import_name != "__main__":
             return self.import_name
@@ -360,9 +356,7 @@ class Flask(Scaffold):
     def _set_view(self, endpoint: str, view_func: ft.RouteCallable) -> None:
         existing = self.view_functions.get(endpoint)
         if existing is not None and existing != view_func:
-            raise AssertionError(
-                f"View function mapping is overwriting an existing endpoint function: {endpoint}"
-            )
+            raise AssertionError(f"View function mapping is overwriting an existing endpoint function: {endpoint}")
         self.view_functions[endpoint] = view_func
 
     # Contexts
@@ -527,9 +521,7 @@ class Flask(Scaffold):
             raise ValueError("When specifying '_scheme', '_external' must be True.")
         self.inject_url_defaults(endpoint, values)
         try:
-            url = adapter.build(
-                endpoint, values, method=_method, url_scheme=_scheme, force_external=_external
-            )
+            url = adapter.build(endpoint, values, method=_method, url_scheme=_scheme, force_external=_external)
         except BuildError as error:
             values.update(_anchor=_anchor, _method=_method, _scheme=_scheme, _external=_external)
             return self.handle_url_build_error(error, endpoint, values)
@@ -590,9 +582,7 @@ class Flask(Scaffold):
             context.update(processor())
         return context
 
-    def open_instance_resource(
-        self, resource: str, mode: str = "rb", encoding: str | None = "utf-8"
-    ) -> t.IO[t.Any]:
+    def open_instance_resource(self, resource: str, mode: str = "rb", encoding: str | None = "utf-8") -> t.IO[t.Any]:
         """A file below `instance_path`."""
         path = os.path.join(self.instance_path, resource)
         return open(path, mode) if "b" in mode else open(path, mode, encoding=encoding)
@@ -615,13 +605,17 @@ class Flask(Scaffold):
     def test_client(self, use_cookies: bool = True, **kwargs: t.Any) -> FlaskClient:
         cls = self.test_client_class
         if cls is None:
-            from .testing import FlaskClient as cls
+            from .testing import FlaskClient
+
+            cls = FlaskClient
         return cls(self, self.response_class, use_cookies=use_cookies, **kwargs)
 
     def test_cli_runner(self, **kwargs: t.Any) -> FlaskCliRunner:
         cls = self.test_cli_runner_class
         if cls is None:
-            from .testing import FlaskCliRunner as cls
+            from .testing import FlaskCliRunner
+
+            cls = FlaskCliRunner
         return cls(self, **kwargs)
 
     # The two faces. Middleware wraps `asgi_app` or `wsgi_app`; the object itself stays the application.
@@ -649,7 +643,5 @@ def _rule_methods(view_func: t.Any, methods: t.Any) -> set[str]:
     if methods is None:
         methods = getattr(view_func, "methods", None) or ("GET",)
     if isinstance(methods, str):
-        raise TypeError(
-            'Allowed methods must be a list of strings, for example: @app.route(..., methods=["POST"])'
-        )
+        raise TypeError('Allowed methods must be a list of strings, for example: @app.route(..., methods=["POST"])')
     return {item.upper() for item in methods}

@@ -79,9 +79,7 @@ def _may_have_body(scope: Scope, noted: dict[bytes, bytes]) -> bool:
     return b"transfer-encoding" in noted or scope["method"] not in _BODILESS_METHODS
 
 
-async def _begin_body(
-    app: Flask, reader: BodyReader, length: bytes | None
-) -> tuple[t.IO[bytes], HTTPException | None]:
+async def _begin_body(app: Flask, reader: BodyReader, length: bytes | None) -> tuple[t.IO[bytes], HTTPException | None]:
     """The body as a file, its first piece taken unless the declared length is too much; or why it is refused."""
     if length is not None and not length.isdigit():
         return BytesIO(), BadRequest("The Content-Length header is not a number.")

@@ -34,7 +34,11 @@ class BlueprintSetupState:
         self.url_defaults = {**blueprint.url_values_defaults, **dict(options.get("url_defaults", ()))}
 
     def add_url_rule(
-        self, rule: str, endpoint: str | None = None, view_func: ft.RouteCallable | None = None, **options: t.Any
+        self,
+        rule: str,
+        endpoint: str | None = None,
+        view_func: ft.RouteCallable | None = None,
+        **options: t.Any,
     ) -> None:
         """Add a rule under the blueprint's prefix, subdomain, name and defaults."""
         if self.url_prefix is not None:
@@ -55,7 +59,7 @@ def _join_paths(prefix: str, path: str) -> str:
     return f"{prefix.rstrip('/')}/{path.lstrip('/')}"
 
 
-def _app_hook_decorator(kind: HookKind, name: str, doc: str) -> t.Any:
+def _app_hook_decorator(kind: HookKind, name: str, doc: str) -> Callable[[Blueprint, F], F]:
     def register(self: Blueprint, f: F) -> F:
         self.record_once(lambda state: getattr(state.app, kind.attribute).setdefault(None, []).append(f))
         return f
@@ -65,7 +69,7 @@ def _app_hook_decorator(kind: HookKind, name: str, doc: str) -> t.Any:
     return setupmethod(register)
 
 
-def _template_adder(kind: str) -> t.Any:
+def _template_adder(kind: str) -> Callable[..., None]:
     def add(self: Blueprint, f: Callable[..., t.Any], name: str | None = None) -> None:
         self.record_once(lambda state: getattr(state.app, f"add_template_{kind}")(f, name))
 
@@ -74,7 +78,7 @@ def _template_adder(kind: str) -> t.Any:
     return setupmethod(add)
 
 
-def _template_decorator(kind: str) -> t.Any:
+def _template_decorator(kind: str) -> Callable[..., Callable[[F], F]]:
     def decorate(self: Blueprint, name: str | None = None) -> Callable[[F], F]:
         def decorator(f: F) -> F:
             getattr(self, f"add_app_template_{kind}")(f, name=name)
@@ -176,7 +180,9 @@ class Blueprint(Scaffold):
     before_app_request = _app_hook_decorator(BEFORE, "before_app_request", "before_request for every request.")
     after_app_request = _app_hook_decorator(AFTER, "after_app_request", "after_request for every request.")
     teardown_app_request = _app_hook_decorator(TEARDOWN, "teardown_app_request", "teardown_request for every request.")
-    app_context_processor = _app_hook_decorator(CONTEXT, "app_context_processor", "context_processor for all templates.")
+    app_context_processor = _app_hook_decorator(
+        CONTEXT, "app_context_processor", "context_processor for all templates."
+    )
     app_url_value_preprocessor = _app_hook_decorator(
         PREPROCESS, "app_url_value_preprocessor", "url_value_preprocessor for every request."
     )

@@ -11,8 +11,8 @@ The request cycle is written once, as `async def`. Who runs it is the *host*:
     driven   one `coro.send(None)` in the caller's thread. There is no event loop; an async step is sent to the serving
              loop, or to the process's background loop, while the thread waits. WSGI, and Flask's sync methods.
     a Runner moves the coroutine between the event loop and the request's worker thread (runner.py). ASGI.
-    a task   an ordinary coroutine on the loop: the odd sync step is sent to the request's thread and awaited. ASGI, where
-             every planned step is async; `async with` contexts.
+    a task   an ordinary coroutine on the loop: the odd sync step is sent to the request's thread and awaited. ASGI,
+             where every planned step is async; `async with` contexts.
 
 A context variable that one side sets is seen by the other: the Runner uses one `contextvars.Context` in both places;
 elsewhere it is copied, and the changes are adopted on the way back.

@@ -126,12 +126,8 @@ class SeparatedPathType(click.Path):
     expose_value=False,
     help="The file with the certificate's key.",
 )
-@click.option(
-    "--reload/--no-reload", default=None, help="Restart when a file changes. Default: in debug mode."
-)
-@click.option(
-    "--debugger/--no-debugger", default=None, help="Show errors in a debugger. Default: in debug mode."
-)
+@click.option("--reload/--no-reload", default=None, help="Restart when a file changes. Default: in debug mode.")
+@click.option("--debugger/--no-debugger", default=None, help="Show errors in a debugger. Default: in debug mode.")
 @click.option(
     "--with-threads/--without-threads",
     default=True,
@@ -188,15 +184,15 @@ run_command.params.insert(0, debug_option)
 def _load_or_explain(info: ScriptInfo) -> ASGIApp:
     """The application. If it broke before a reload: one that raises the error until the file is mended."""
     try:
-        return info.load_app()
+        return t.cast(ASGIApp, info.load_app())
     except Exception as error:
         if not is_running_from_reloader():
             raise
         traceback.print_exc()
-        reason = error
+        reason, place = error, error.__traceback__
 
     async def raise_reason(scope: Scope, receive: Receive, send: Send) -> None:
-        raise reason from None
+        raise reason.with_traceback(place)  # which otherwise would grow with each request
 
     return raise_reason
 

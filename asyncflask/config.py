@@ -64,9 +64,7 @@ class Config(dict[str, t.Any]):
             " Point it to a configuration file."
         )
 
-    def from_prefixed_env(
-        self, prefix: str = "FLASK", *, loads: t.Callable[[str], t.Any] = json.loads
-    ) -> bool:
+    def from_prefixed_env(self, prefix: str = "FLASK", *, loads: t.Callable[[str], t.Any] = json.loads) -> bool:
         """Take every variable ``PREFIX_KEY``; a double underscore in the key descends into a nested dict.
 
         A value which `loads` rejects, for whatever reason, stays a string.
@@ -126,9 +124,7 @@ class Config(dict[str, t.Any]):
                 self[key] = value
         return True
 
-    def get_namespace(
-        self, namespace: str, lowercase: bool = True, trim_namespace: bool = True
-    ) -> dict[str, t.Any]:
+    def get_namespace(self, namespace: str, lowercase: bool = True, trim_namespace: bool = True) -> dict[str, t.Any]:
         """The entries whose key starts with `namespace`: ``{"DB_HOST": 1} -> {"host": 1}`` for ``DB_``."""
         start = len(namespace) if trim_namespace else 0
         found = ((key[start:], value) for key, value in self.items() if key.startswith(namespace))

@@ -1,7 +1,7 @@
 """The two contexts of Flask 3.1: of an application and of a request. They live in `contextvars` alone.
 
-Opening and closing a context runs user code (sessions, converters, teardowns), so each is one `async def`; `push`, `pop`
-and `with` drive it in the caller's thread, `async with` awaits it.
+Opening and closing a context runs user code (sessions, converters, teardowns), so each is one `async def`; `push`,
+`pop` and `with` drive it in the caller's thread, `async with` awaits it.
 """
 
 from __future__ import annotations
@@ -97,9 +97,7 @@ def copy_current_request_context(f: F) -> F:
 def _require_request(name: str) -> RequestContext:
     ctx = _cv_request.get(None)
     if ctx is None:
-        raise RuntimeError(
-            f"'{name}' can only be used when a request context is active, such as in a view function."
-        )
+        raise RuntimeError(f"'{name}' can only be used when a request context is active, such as in a view function.")
     return ctx
 
 
@@ -214,7 +212,7 @@ class AppContext(_Context):
 def _reset_newest(var: ContextVar[t.Any], tokens: list[Token[t.Any]]) -> int:
     """Use up the newest token of the current `contextvars.Context`, and give its index.
 
-    Others may be newer: a stream holds tokens of its own Context while a test client enters the same context in another.
+    Others may be newer: a stream holds tokens of its own Context while a test client enters the same one in another.
     """
     for index in reversed(range(len(tokens))):
         try:

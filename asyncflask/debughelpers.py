@@ -115,8 +115,7 @@ def _explain_blueprint() -> t.Iterator[str]:
     if context is None or context.request.blueprint is None:
         return
     yield (
-        "  The template was looked up from an endpoint that belongs to the blueprint"
-        f" {context.request.blueprint!r}."
+        f"  The template was looked up from an endpoint that belongs to the blueprint {context.request.blueprint!r}."
     )
     yield "  Is the template in the folder you meant?"
     yield "  See https://flask.palletsprojects.com/blueprints/#templates"

@@ -69,9 +69,7 @@ def _call_known_factory(module: ModuleType) -> Flask | None:
         if not inspect.isfunction(factory):
             continue
         reference = f"{module.__name__}:{attribute}"
-        app = call_factory(
-            factory, f"The factory '{reference}' needs arguments. Use '{reference}(args)' to give them."
-        )
+        app = call_factory(factory, f"The factory '{reference}' needs arguments. Use '{reference}(args)' to give them.")
         if _is_app(app):
             return app
         _refuse_foreign_app(app, f"{reference}()")
@@ -149,9 +147,7 @@ def prepare_import(path: str) -> str:
 
 
 @t.overload
-def locate_app(
-    module_name: str, app_name: str | None, raise_if_not_found: t.Literal[True] = True
-) -> Flask: ...
+def locate_app(module_name: str, app_name: str | None, raise_if_not_found: t.Literal[True] = True) -> Flask: ...
 
 
 @t.overload

@@ -113,6 +113,7 @@ async def dispatch_request(ctx: RequestContext) -> t.Any:
 
 async def finalize_request(ctx: RequestContext, rv: t.Any, from_error_handler: bool = False) -> Response:
     app = ctx.app
+    response: Response
     if callable(rv) and not isinstance(rv, BaseResponse | HTTPException):
         response = await ctx.call((THREAD, app.make_response), rv)  # a WSGI application is somebody's sync code
     else:
@@ -248,7 +249,9 @@ def make_plan(app: Flask, endpoint: str | None) -> Plan:
 
 def run_stage(name: str, *args: t.Any, **kwargs: t.Any) -> t.Any:
     """A stage's sync form, for the current context: what `Flask`'s methods of the request cycle do."""
-    ctx: Host = _cv_request.get(None) or _cv_app.get()
+    ctx: Host | None = _cv_request.get(None)
+    if ctx is None:
+        ctx = _cv_app.get()
     place, ctx.place = ctx.place, DRIVEN
     try:
         return drive(STAGES[name](ctx, *args, **kwargs))

@@ -51,9 +51,7 @@ def send_file(
     return t.cast("Response", werkzeug.utils.send_file(**options))
 
 
-def send_from_directory(
-    directory: os.PathLike[str] | str, path: os.PathLike[str] | str, **kwargs: t.Any
-) -> Response:
+def send_from_directory(directory: os.PathLike[str] | str, path: os.PathLike[str] | str, **kwargs: t.Any) -> Response:
     """A response of an untrusted `path` below a trusted `directory`; NotFound where there is no such file.
 
     Keywords are those of `send_file`.

@@ -49,8 +49,6 @@ def _telling(name: str, base: type) -> t.Any:
 class HookList(list[t.Any]):
     """A list that tells when it changes."""
 
-    __hash__ = None  # type: ignore[assignment]  # as list
-
     def __init__(self, items: Iterable[t.Any] = (), changed: Changed = _unheard) -> None:
         super().__init__(items)
         self.changed = changed
@@ -63,7 +61,9 @@ for _name in ("append extend insert remove pop clear sort reverse __setitem__ __
 class HookDict(defaultdict[t.Any, t.Any]):
     """A dict of endpoints or of hook lists that tells when it changes. `factory` makes a missing value."""
 
-    def __init__(self, factory: Callable[[], t.Any] | None = None, items: t.Any = (), changed: Changed = _unheard) -> None:
+    def __init__(
+        self, factory: Callable[[], t.Any] | None = None, items: t.Any = (), changed: Changed = _unheard
+    ) -> None:
         super().__init__(factory)
         self.changed = changed
         for key, value in dict(items).items():

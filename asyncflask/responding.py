@@ -55,7 +55,7 @@ def _convert(app: Flask, body: t.Any) -> Response:
     if isinstance(body, app.response_class):
         return body
     if isinstance(body, (dict, list)):
-        response: Response = app.json.response(body)  # type: ignore[assignment]  # made by app.response_class
+        response: Response = app.json.response(body)
         return response
     if isinstance(body, (str, bytes, bytearray, Iterator, AsyncIterator)):
         return app.response_class(body)
@@ -68,9 +68,7 @@ def _convert(app: Flask, body: t.Any) -> Response:
             f"The view function for {request.endpoint!r} did not return a valid response. The function either"
             " returned None or ended without a return statement."
         )
-    raise TypeError(
-        f"The view function did not return a valid response. {_VALID}, but it was a {type(body).__name__}."
-    )
+    raise TypeError(f"The view function did not return a valid response. {_VALID}, but it was a {type(body).__name__}.")
 
 
 def _convert_exception(app: Flask, error: HTTPException) -> Response:
@@ -86,8 +84,7 @@ def _run_wsgi(app: Flask, body: t.Any) -> Response:
         return t.cast("Response", app.response_class.force_type(body, request.environ))
     except TypeError as error:
         raise TypeError(
-            f"{error}\nThe view function did not return a valid response. {_VALID}, but it was a"
-            f" {type(body).__name__}."
+            f"{error}\nThe view function did not return a valid response. {_VALID}, but it was a {type(body).__name__}."
         ) from None
 
 
@@ -95,7 +92,7 @@ def whole_body(response: BaseResponse) -> bytes:
     """The body of a response that is a sequence."""
     pieces = response.response
     if len(pieces) == 1 and type(pieces[0]) is bytes:  # type: ignore[arg-type,index]  # a list or tuple
-        return pieces[0]  # type: ignore[index,no-any-return]
+        return pieces[0]  # type: ignore[index]
     return b"".join(response.iter_encoded())
 
 

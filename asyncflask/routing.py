@@ -13,8 +13,7 @@ import re
 import typing as t
 from collections.abc import Callable
 
-from werkzeug.routing import Map as WerkzeugMap
-from werkzeug.routing import Rule, ValidationError
+from werkzeug.routing import Map as WerkzeugMap, Rule, ValidationError
 from werkzeug.routing.converters import DEFAULT_CONVERTERS, UnicodeConverter
 from werkzeug.routing.matcher import State
 from werkzeug.routing.rules import RulePart
@@ -164,9 +163,7 @@ def _walk(node: _Node, parts: list[str], at: int, method: str, values: tuple[str
     return _DOUBT if "" in node.static else None
 
 
-def _branch(
-    node: _Node, child: _Node | None, parts: list[str], at: int, method: str, values: tuple[str, ...]
-) -> t.Any:
+def _branch(node: _Node, child: _Node | None, parts: list[str], at: int, method: str, values: tuple[str, ...]) -> t.Any:
     """A step of the walk with more than one way on: the static one first, then the dynamic ones by weight."""
     part = parts[at]
     if child is not None:

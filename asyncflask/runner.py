@@ -17,15 +17,27 @@ from contextvars import Context, copy_context
 from functools import partial
 
 from .bridge import THREAD, TO_LOOP, TO_THREAD, Home, cv_home, mailbox_of
-from .workers import Lane, PoolLane, WorkerPool
+from .workers import Lane, PoolJob, PoolLane, WorkerPool
 
 T = t.TypeVar("T")
 Leg = Generator[t.Any, t.Any, None]
 
+
 class Runner(Home, t.Generic[T]):
     """Awaitable: the result of `coro`, which starts in the place `start` (LOOP or THREAD)."""
 
-    __slots__ = ("bound", "command", "context", "coro", "error", "leg_over", "pool", "result", "start", "waiter")
+    __slots__ = (
+        "bound",
+        "command",
+        "context",
+        "coro",
+        "error",
+        "leg_over",
+        "pool",
+        "result",
+        "start",
+        "waiter",
+    )
 
     def __init__(self, coro: Coroutine[t.Any, t.Any, T], pool: WorkerPool, start: str) -> None:
         loop = get_running_loop()
@@ -86,10 +98,10 @@ class Runner(Home, t.Generic[T]):
             raise self.error
         return self.result()
 
-    def _put_in_lane(self, leg: Callable[[t.Any], object]) -> None:
-        self.lane.put(partial(leg, self._lane))
+    def _put_in_lane(self, leg: PoolJob) -> None:
+        self.lane.put(partial(leg, t.cast(PoolLane, self.lane)))
 
-    def _leg_in_thread(self, put: Callable[[Callable[[t.Any], object]], None]) -> Leg:
+    def _leg_in_thread(self, put: Callable[[PoolJob], None]) -> Leg:
         """Wait for a leg in the thread, however often this task is cancelled meanwhile."""
         cancelled: CancelledError | None = None
         while True:

@@ -16,9 +16,19 @@ from werkzeug.utils import cached_property
 from . import typing as ft
 from .files import send_from_directory
 from .globals import current_app
-from .hooks import BEFORE, CONTEXT, HOOK_KINDS, PREPROCESS, TEARDOWN, URL_DEFAULTS, AFTER, HookDict, HookKind, hook_dict
-from .paths import find_package as find_package
-from .paths import get_root_path
+from .hooks import (
+    AFTER,
+    BEFORE,
+    CONTEXT,
+    HOOK_KINDS,
+    PREPROCESS,
+    TEARDOWN,
+    URL_DEFAULTS,
+    HookDict,
+    HookKind,
+    hook_dict,
+)
+from .paths import find_package as find_package, get_root_path
 from .templating import _default_template_ctx_processor
 
 if t.TYPE_CHECKING:
@@ -45,7 +55,7 @@ def setupmethod(f: F) -> F:
     return t.cast(F, update_wrapper(checked, f))
 
 
-def _method_route(method: str) -> t.Any:
+def _method_route(method: str) -> Callable[..., Callable[[T_route], T_route]]:
     def register(self: Scaffold, rule: str, **options: t.Any) -> Callable[[T_route], T_route]:
         if "methods" in options:
             raise TypeError("Use the 'route' decorator to use the 'methods' argument.")
@@ -56,7 +66,7 @@ def _method_route(method: str) -> t.Any:
     return setupmethod(register)
 
 
-def _hook_decorator(kind: HookKind, name: str, doc: str) -> t.Any:
+def _hook_decorator(kind: HookKind, name: str, doc: str) -> Callable[[Scaffold, F], F]:
     def register(self: Scaffold, f: F) -> F:
         getattr(self, kind.attribute).setdefault(None, []).append(f)
         return f
@@ -225,12 +235,18 @@ class Scaffold:
 
     before_request = _hook_decorator(BEFORE, "before_request", "Runs before the view; a return value skips the view.")
     after_request = _hook_decorator(AFTER, "after_request", "Gets the response and returns it or another.")
-    teardown_request = _hook_decorator(TEARDOWN, "teardown_request", "Runs when the context ends, with the error or None.")
+    teardown_request = _hook_decorator(
+        TEARDOWN, "teardown_request", "Runs when the context ends, with the error or None."
+    )
     context_processor = _hook_decorator(CONTEXT, "context_processor", "Returns a dict of names for templates.")
     url_value_preprocessor = _hook_decorator(
-        PREPROCESS, "url_value_preprocessor", "Gets endpoint and view arguments before all other hooks; may change them."
+        PREPROCESS,
+        "url_value_preprocessor",
+        "Gets endpoint and view arguments before all other hooks; may change them.",
     )
-    url_defaults = _hook_decorator(URL_DEFAULTS, "url_defaults", "Gets endpoint and values of url_for; may add to them.")
+    url_defaults = _hook_decorator(
+        URL_DEFAULTS, "url_defaults", "Gets endpoint and values of url_for; may add to them."
+    )
 
     # Errors
 
@@ -250,7 +266,9 @@ class Scaffold:
         self.error_handler_spec[None][code][exc_class] = f
 
     @staticmethod
-    def _get_exc_class_and_code(exc_class_or_code: type[Exception] | int) -> tuple[type[Exception], int | None]:
+    def _get_exc_class_and_code(
+        exc_class_or_code: type[Exception] | int,
+    ) -> tuple[type[Exception], int | None]:
         """The class to catch and its HTTP code, if it has one."""
         exc_class: t.Any = exc_class_or_code
         if isinstance(exc_class_or_code, int):

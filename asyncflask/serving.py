@@ -17,6 +17,7 @@ from collections.abc import Callable
 
 import click
 from werkzeug import serving as werkzeug_serving
+from werkzeug._reloader import run_with_reloader
 from werkzeug.serving import get_sockaddr, is_running_from_reloader, select_address_family
 
 from . import commands
@@ -34,6 +35,8 @@ Certificate = t.Union["SSLContext", tuple[str, str | None], t.Literal["adhoc"], 
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 5000
 BACKLOG = 128
+# Seconds for which a reload waits for the shutdown hooks.
+HOOKS_LIMIT = 10
 # The environment variable that tells the reloader's child the descriptor of the socket.
 FD_VARIABLE = "ASYNCFLASK_SERVER_FD"
 
@@ -84,19 +87,20 @@ def run_app(
     Exits with status 1 where the address cannot be bound.
     """
     watching = {name: options.pop(option) for option, name in WATCHING_OPTIONS.items() if option in options}
-    if debug if use_debugger is None else use_debugger:
-        from .debugger import Debugger
-
-        app = Debugger(app, host, evalex=use_evalex)
-    server = _make_server(app, ssl_context, options)
+    if not is_running_from_reloader():
+        _check_options(options)
     elsewhere = options.keys() & {"fd", "uds"}
     sockets = None if elsewhere else [_open_listener(host, port, "https" if ssl_context else "http")]
-    if debug if use_reloader is None else use_reloader:
-        from .devserver import run_reloading
 
-        run_reloading(server, sockets, **watching)
+    def make_server() -> DevServer:
+        wants_debugger = debug if use_debugger is None else use_debugger
+        served = _debug_app(app, host, use_evalex) if wants_debugger else app
+        return _make_server(served, ssl_context, options)
+
+    if debug if use_reloader is None else use_reloader:
+        _run_reloading(make_server, sockets, watching)
     else:
-        server.run(sockets)
+        make_server().run(sockets)
 
 
 # Werkzeug's names for app.run(), and for its reloader.
@@ -108,21 +112,62 @@ WATCHING_OPTIONS = {
 }
 
 
+def _check_options(options: dict[str, t.Any]) -> None:
+    from uvicorn import Config
+
+    known = inspect.signature(Config).parameters.keys() - UVICORN_COMMAND_ONLY
+    for name in options.keys() - known:
+        raise TypeError(f"run() has no option {name!r}. Besides its own it takes: {', '.join(sorted(known))}.")
+
+
+def _debug_app(app: ASGIApp, host: str, use_evalex: bool) -> ASGIApp:
+    from .debugger import Debugger
+
+    return Debugger(app, host, use_evalex)
+
+
 def _make_server(app: ASGIApp, ssl_context: Certificate, options: dict[str, t.Any]) -> DevServer:
     from uvicorn import Config
 
     from .devserver import DevServer
 
-    known = inspect.signature(Config).parameters.keys() - UVICORN_COMMAND_ONLY
-    for name in options.keys() - known:
-        raise TypeError(
-            f"run() has no option {name!r}. Besides its own it takes: {', '.join(sorted(known))}."
-        )
     options = {**UVICORN_DEFAULTS, **options}
     certificate = _load_certificate(ssl_context)
     if certificate is not None:
         options["ssl_context_factory"] = lambda config, make_default: certificate
     return DevServer(Config(t.cast(t.Any, app), **options))
+
+
+def _run_reloading(
+    make_server: Callable[[], DevServer], sockets: list[socket.socket] | None, watching: dict[str, t.Any]
+) -> None:
+    """Start this very command again as a child that serves, and that is replaced when a file changes.
+
+    In the child the server is made in its thread: Werkzeug first notes the state of the files, and a change that is
+    made while uvicorn is imported is seen. The child leaves by SystemExit, after the server's shutdown hooks.
+    """
+    servers: list[DevServer] = []
+
+    def serve() -> None:
+        servers.append(make_server())
+        servers[0].run(sockets)
+
+    try:
+        run_with_reloader(serve, **watching)
+    except SystemExit as stop:
+        _stop(servers, t.cast(int, stop.code))
+        raise
+    _stop(servers, 0)
+
+
+def _stop(servers: list[DevServer], status: int) -> None:
+    """Shut the reloader's child down; its parent has no server."""
+    for server in servers:
+        from .devserver import exit_later
+
+        server.should_exit = True
+        server.stopped.wait(HOOKS_LIMIT)
+        exit_later(status)
 
 
 def _load_certificate(ssl_context: Certificate) -> SSLContext | None:

@@ -19,10 +19,8 @@ from collections.abc import (
     Iterable,
     Iterator,
 )
-from contextvars import Context, copy_context
 from functools import update_wrapper
 
-from .bridge import cv_home
 from .globals import _cv_app, _cv_request
 
 if t.TYPE_CHECKING:
@@ -76,9 +74,7 @@ def _record_contexts() -> tuple[AppContext, RequestContext]:
 # The app context goes first, or the request context would push a new one of its own.
 
 
-def _iterate(
-    app_context: AppContext, request_context: RequestContext, items: Iterator[t.Any]
-) -> Generator[t.Any]:
+def _iterate(app_context: AppContext, request_context: RequestContext, items: Iterator[t.Any]) -> Generator[t.Any]:
     with app_context, request_context:
         try:
             yield from items

@@ -133,9 +133,7 @@ def render_template_string(source: str, **context: t.Any) -> str:
     return _render(app, app.jinja_env.from_string(source), context)
 
 
-def stream_template(
-    template_name_or_list: TemplateName | list[TemplateName], **context: t.Any
-) -> Iterator[str]:
+def stream_template(template_name_or_list: TemplateName | list[TemplateName], **context: t.Any) -> Iterator[str]:
     """Render as chunks: an iterator for a response."""
     app = _get_app()
     return _stream(app, app.jinja_env.get_or_select_template(template_name_or_list), context)

@@ -38,8 +38,6 @@ __all__ = [
     "WSGIEnvironment",
 ]
 
-T = t.TypeVar("T")
-MaybeAwaitable = T | Awaitable[T]
 
 Scope = t.MutableMapping[str, t.Any]
 Message = t.MutableMapping[str, t.Any]
@@ -77,9 +75,7 @@ ResponseClass = t.TypeVar("ResponseClass", bound="Response")
 AppOrBlueprintKey = str | None
 AfterRequestCallable = Callable[[ResponseClass], ResponseClass] | Callable[[ResponseClass], Awaitable[ResponseClass]]
 BeforeFirstRequestCallable = Callable[[], None] | Callable[[], Awaitable[None]]
-BeforeRequestCallable = (
-    Callable[[], ResponseReturnValue | None] | Callable[[], Awaitable[ResponseReturnValue | None]]
-)
+BeforeRequestCallable = Callable[[], ResponseReturnValue | None] | Callable[[], Awaitable[ResponseReturnValue | None]]
 ShellContextProcessorCallable = Callable[[], dict[str, t.Any]]
 TeardownCallable = Callable[[BaseException | None], None] | Callable[[BaseException | None], Awaitable[None]]
 TemplateContextProcessorCallable = Callable[[], dict[str, t.Any]] | Callable[[], Awaitable[dict[str, t.Any]]]
@@ -87,7 +83,7 @@ TemplateFilterCallable = Callable[..., t.Any]
 TemplateGlobalCallable = Callable[..., t.Any]
 TemplateTestCallable = Callable[..., bool]
 URLDefaultCallable = Callable[[str, dict[str, t.Any]], None]
-URLValuePreprocessorCallable = Callable[[str | None, dict[str, t.Any] | None], MaybeAwaitable[None]]
+URLValuePreprocessorCallable = Callable[[str | None, dict[str, t.Any] | None], Awaitable[None] | None]
 # As in Flask: Any, since a handler for one class need not accept every exception.
 ErrorHandlerCallable = Callable[[t.Any], ResponseReturnValue] | Callable[[t.Any], Awaitable[ResponseReturnValue]]
 RouteCallable = (

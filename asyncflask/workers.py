@@ -111,7 +111,7 @@ class WorkerPool:
                 raise Overloaded
 
     def choose(self, refuse: bool = False) -> PoolLane:
-        """The lane of a request that starts on the loop. Raises Overloaded if it may be refused and the queue is full."""
+        """The lane of a request that starts on the loop. If it may be refused and the queue is full: Overloaded."""
         self._notice_fork()
         with self.lock:
             lane = self._free_lane()

@@ -19,8 +19,7 @@ from werkzeug.datastructures import EnvironHeaders, Headers
 from werkzeug.datastructures.mixins import ImmutableHeadersMixin
 from werkzeug.exceptions import BadRequest, HTTPException
 from werkzeug.utils import cached_property, get_content_type
-from werkzeug.wrappers import Request as RequestBase
-from werkzeug.wrappers import Response as ResponseBase
+from werkzeug.wrappers import Request as RequestBase, Response as ResponseBase
 from werkzeug.wsgi import ClosingIterator, FileWrapper, get_input_stream
 
 from . import json
@@ -167,6 +166,27 @@ class _Field:
         return value
 
 
+class _Limit:
+    """A limit whose excess is answered with 413: the request's own, else the application's config, else Werkzeug's."""
+
+    def __init__(self, key: str) -> None:
+        self.key = key
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    def __get__(self, request: Request | None, owner: type) -> t.Any:
+        if request is None:
+            return self
+        value = request.__dict__.get(self.name)
+        if value is None:
+            value = current_app.config[self.key] if current_app else getattr(RequestBase, self.name)
+        return value
+
+    def __set__(self, request: Request, value: int | None) -> None:
+        request.__dict__[self.name] = value
+
+
 class Request(RequestBase):
     """Flask's request. Made from an environ, or over ASGI by `from_scope`."""
 
@@ -174,30 +194,35 @@ class Request(RequestBase):
     url_rule: Rule | None = None
     view_args: dict[str, t.Any] | None = None
     routing_exception: HTTPException | None = None
-    _max_content_length: int | None = None
-    _max_form_memory_size: int | None = None
-    _max_form_parts: int | None = None
     _scope: Scope | None = None
     _stream: t.IO[bytes] | None = None
 
-    method = _Field(lambda scope: scope["method"].upper(), lambda environ: environ.get("REQUEST_METHOD", "GET").upper())  # type: ignore[assignment]  # Werkzeug's attributes
-    scheme = _Field(lambda scope: scope.get("scheme", "http"), lambda environ: environ.get("wsgi.url_scheme", "http"))  # type: ignore[assignment]
-    server = _Field(lambda scope: scope.get("server"), _server_of)  # type: ignore[assignment]
-    root_path = _Field(  # type: ignore[assignment]
-        lambda scope: scope.get("root_path", "").rstrip("/"),
-        lambda environ: _decode(environ.get("SCRIPT_NAME") or "").rstrip("/"),
-    )
-    path = _Field(  # type: ignore[assignment]
-        lambda scope: "/" + path_info(scope).lstrip("/"),
-        lambda environ: "/" + _decode(environ.get("PATH_INFO") or "").lstrip("/"),
-    )
-    query_string = _Field(  # type: ignore[assignment]
-        lambda scope: scope.get("query_string", b""), lambda environ: environ.get("QUERY_STRING", "").encode("latin-1")
-    )
-    headers = _Field(lambda scope: ScopeHeaders(scope["headers"]), EnvironHeaders)  # type: ignore[assignment]
-    remote_addr = _Field(  # type: ignore[assignment]
-        lambda scope: scope["client"][0] if scope.get("client") else None, lambda environ: environ.get("REMOTE_ADDR")
-    )
+    if not t.TYPE_CHECKING:  # declared by Werkzeug, set in its initialiser; here they wait until they are asked for
+        method = _Field(lambda scope: scope["method"], lambda environ: environ.get("REQUEST_METHOD", "GET").upper())
+        scheme = _Field(
+            lambda scope: scope.get("scheme", "http"), lambda environ: environ.get("wsgi.url_scheme", "http")
+        )
+        server = _Field(lambda scope: scope.get("server"), _server_of)
+        root_path = _Field(
+            lambda scope: scope.get("root_path", "").rstrip("/"),
+            lambda environ: _decode(environ.get("SCRIPT_NAME") or "").rstrip("/"),
+        )
+        path = _Field(
+            lambda scope: "/" + path_info(scope).lstrip("/"),
+            lambda environ: "/" + _decode(environ.get("PATH_INFO") or "").lstrip("/"),
+        )
+        query_string = _Field(
+            lambda scope: scope.get("query_string", b""),
+            lambda environ: environ.get("QUERY_STRING", "").encode("latin-1"),
+        )
+        headers = _Field(lambda scope: ScopeHeaders(scope["headers"]), EnvironHeaders)
+        remote_addr = _Field(
+            lambda scope: scope["client"][0] if scope.get("client") else None,
+            lambda environ: environ.get("REMOTE_ADDR"),
+        )
+        max_content_length = _Limit("MAX_CONTENT_LENGTH")
+        max_form_memory_size = _Limit("MAX_FORM_MEMORY_SIZE")
+        max_form_parts = _Limit("MAX_FORM_PARTS")
 
     def __init__(self, environ: WSGIEnvironment, populate_request: bool = True, shallow: bool = False) -> None:
         self.environ = environ
@@ -225,39 +250,6 @@ class Request(RequestBase):
     def environ(self) -> WSGIEnvironment:
         assert self._scope is not None
         return build_environ(self._scope, self._input)
-
-    @property
-    def max_content_length(self) -> int | None:  # type: ignore[override]  # settable for each request, as in Flask
-        """Bytes of body that are accepted; beyond them 413. Default: MAX_CONTENT_LENGTH."""
-        return self._limit("_max_content_length", "MAX_CONTENT_LENGTH")
-
-    @max_content_length.setter
-    def max_content_length(self, value: int | None) -> None:
-        self._max_content_length = value
-
-    @property
-    def max_form_memory_size(self) -> int | None:  # type: ignore[override]
-        """Bytes of a form field that is no file; beyond them 413. Default: MAX_FORM_MEMORY_SIZE."""
-        return self._limit("_max_form_memory_size", "MAX_FORM_MEMORY_SIZE")
-
-    @max_form_memory_size.setter
-    def max_form_memory_size(self, value: int | None) -> None:
-        self._max_form_memory_size = value
-
-    @property
-    def max_form_parts(self) -> int | None:  # type: ignore[override]
-        """Parts of a multipart form; beyond them 413. Default: MAX_FORM_PARTS."""
-        return self._limit("_max_form_parts", "MAX_FORM_PARTS")
-
-    @max_form_parts.setter
-    def max_form_parts(self, value: int | None) -> None:
-        self._max_form_parts = value
-
-    def _limit(self, own: str, key: str) -> int | None:
-        value = getattr(self, own)
-        if value is None:
-            value = current_app.config[key] if current_app else getattr(RequestBase, key.lower())
-        return t.cast("int | None", value)
 
     @property
     def endpoint(self) -> str | None:

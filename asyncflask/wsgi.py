@@ -1,6 +1,6 @@
 """The WSGI edge (PEP 3333): the request cycle is driven in the server's own thread.
 
-No event loop exists until a step is async; such a step runs on the process's one background loop while the thread waits.
+No event loop exists until a step is async; that runs on the process's one background loop while the thread waits.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def serve(app: Flask, environ: WSGIEnvironment, start_response: StartResponse) -
     def render(response: Response) -> Iterable[bytes]:
         if response.status_code in BODILESS_STATUS or ctx.request.method == "HEAD" or response._on_close:
             return response(environ, start_response)
-        if not response.is_sequence or not _answers_natively(type(response)):
+        if not response.is_sequence or not _answers_natively(t.cast(t.Hashable, type(response))):
             return response(environ, start_response)
         start_response(response.status, final_headers(response, ctx.request))
         return [whole_body(response)]
@@ -42,7 +42,7 @@ def serve(app: Flask, environ: WSGIEnvironment, start_response: StartResponse) -
 
 
 @cache
-def _answers_natively(cls: type[Response]) -> bool:
+def _answers_natively(cls: t.Hashable) -> bool:
     """Whether a class of responses leaves to Werkzeug how it is called, so that a whole body needs no call."""
     return all(getattr(cls, name) is getattr(NativeResponse, name) for name in _CALLED)
 

@@ -17,8 +17,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from asyncflask import Blueprint, Flask, current_app, g
-from asyncflask import cli as cli_module
+from asyncflask import Blueprint, Flask, cli as cli_module, current_app, g
 from asyncflask.cli import AppGroup, FlaskGroup, ScriptInfo, load_dotenv, run_command, with_appcontext
 
 ROOT = Path(__file__).parents[1]
@@ -129,7 +128,12 @@ class TestModule:
     def test_version(self, folder):
         done = run_module(folder, "--version")
         werkzeug = importlib.metadata.version("werkzeug")
-        for part in (f"Python {platform.python_version()}", "asyncflask ", "Flask 3.1.3", f"Werkzeug {werkzeug}"):
+        for part in (
+            f"Python {platform.python_version()}",
+            "asyncflask ",
+            "Flask 3.1.3",
+            f"Werkzeug {werkzeug}",
+        ):
             assert part in done.stdout
 
 
@@ -406,7 +410,10 @@ class TestRoutes:
 
     @pytest.mark.parametrize(
         ("options", "rule", "title"),
-        [({"subdomain_matching": True}, {"subdomain": "b"}, "Subdomain"), ({"host_matching": True}, {"host": "b"}, "Host")],
+        [
+            ({"subdomain_matching": True}, {"subdomain": "b"}, "Subdomain"),
+            ({"host_matching": True}, {"host": "b"}, "Host"),
+        ],
     )
     def test_domains(self, options, rule, title):
         app = Flask("domains", static_folder=None, **options)
@@ -478,7 +485,12 @@ class TestRunOptions:
 
     def test_defaults(self):
         params = self.parse()
-        assert (params["host"], params["port"], params["reload"], params["debugger"]) == ("127.0.0.1", 5000, None, None)
+        assert (params["host"], params["port"], params["reload"], params["debugger"]) == (
+            "127.0.0.1",
+            5000,
+            None,
+            None,
+        )
 
     def test_from_the_environment(self, app, monkeypatch, runner):
         seen = {}

@@ -405,7 +405,9 @@ class TestRunMethod:
     @pytest.fixture
     def served(self, monkeypatch):
         calls = []
-        monkeypatch.setattr("asyncflask.serving.run_app", lambda app, host, port, **rest: calls.append((host, port, rest)))
+        monkeypatch.setattr(
+            "asyncflask.serving.run_app", lambda app, host, port, **rest: calls.append((host, port, rest))
+        )
         return calls
 
     @pytest.mark.parametrize(

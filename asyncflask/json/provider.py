@@ -99,7 +99,11 @@ class DefaultJSONProvider(JSONProvider):
         """What `json.dumps` would make for each call, kept until a setting changes."""
         encoder = self._kept.get(id(layout))
         if encoder is None:
-            settings = {"default": self.default, "ensure_ascii": self.ensure_ascii, "sort_keys": self.sort_keys}
+            settings: dict[str, t.Any] = {
+                "default": self.default,
+                "ensure_ascii": self.ensure_ascii,
+                "sort_keys": self.sort_keys,
+            }
             encoder = self._kept[id(layout)] = json.JSONEncoder(**settings, **layout)
         return encoder
 
