@@ -422,9 +422,7 @@ class Flask(Scaffold):
     def do_teardown_appcontext(self, exc: BaseException | None = _sentinel) -> None:  # type: ignore[assignment]
         run_stage("do_teardown_appcontext", sys.exc_info()[1] if exc is _sentinel else exc)
 
-    def make_response(self, rv: ft.ResponseReturnValue) -> Response:
-        """The response object of a view's return value. Raises TypeError if it is none of the valid types."""
-        return make_response(self, rv)
+    make_response = make_response
 
     def make_default_options_response(self) -> Response:
         adapter = t.cast(MapAdapter, request_ctx.url_adapter)

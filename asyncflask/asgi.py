@@ -25,7 +25,7 @@ from .wrappers import build_environ, path_info
 
 if t.TYPE_CHECKING:
     from .app import Flask
-    from .typing import Receive, Scope, Send
+    from .typing import Message, Receive, Scope, Send
     from .wrappers import Response
 
 # Header fields that the edge itself reads.
@@ -133,47 +133,43 @@ class _Exchange:
     async def _refuse(self, error: HTTPException) -> None:
         """Answer without the request cycle."""
         response: t.Any = error.get_response()
-        await self._send(response.status_code, list(response.headers), response.get_data())
+        await self._send_whole(_start_message(response.status_code, response.headers), response.get_data())
 
     async def answer(self) -> None:
         ctx = self.ctx
-        response, headers = await handle(ctx, self._render)
-        if ctx.request.method == "HEAD" or response.status_code in BODILESS_STATUS:
-            await ctx.go(LOOP)
-            await self._send(response.status_code, headers, b"")
+        response, start = await handle(ctx, self._render)
+        if ctx.request.method == "HEAD" or start["status"] in BODILESS_STATUS:
+            await self._send_whole(start, b"")
             await self._close(response, exhausted=False)
         elif response.is_sequence:
-            if ctx.place is not LOOP:
-                await ctx.go(LOOP)
-            await self._send(response.status_code, headers, whole_body(response))
+            await self._send_whole(start, whole_body(response))
             if response._on_close:
                 await self._close(response, exhausted=True)
         elif response.is_async:
-            await self._stream_async(response, headers)
+            await self._stream_async(response, start)
         elif ctx.moves:
-            await self._stream_sync(response, headers)
+            await self._stream_sync(response, start)
         else:  # an async view's sync stream: its pieces share a thread and a context
             ctx.moves = True
-            await Runner(self._stream_sync(response, headers), ctx.app._workers, LOOP)
+            await Runner(self._stream_sync(response, start), ctx.app._workers, LOOP)
 
-    def _render(self, response: Response) -> tuple[Response, list[tuple[str, str]]]:
-        return response, final_headers(response, self.ctx.request)
+    def _render(self, response: Response) -> tuple[Response, Message]:
+        return response, _start_message(response.status_code, final_headers(response, self.ctx.request))
 
-    async def _send(self, status: int, headers: Iterable[tuple[str, str]], body: bytes | None) -> None:
-        """Start the response, and end it too if its whole body is there."""
-        raw = [(_raw_name(name), value.encode("latin-1")) for name, value in headers]
-        await self.send({"type": "http.response.start", "status": status, "headers": raw})
-        if body is not None:
-            await self.send({"type": "http.response.body", "body": body, "more_body": False})
+    async def _send_whole(self, start: Message, body: bytes) -> None:
+        if self.ctx.place is not LOOP:
+            await self.ctx.go(LOOP)
+        await self.send(start)
+        await self.send({"type": "http.response.body", "body": body, "more_body": False})
 
     # Streaming: each piece is made before the next, and `send` waits while the client is slow.
 
     async def _send_piece(self, piece: bytes, more: bool = True) -> None:
         await self.send({"type": "http.response.body", "body": piece, "more_body": more})
 
-    async def _stream_async(self, response: Response, headers: list[tuple[str, str]]) -> None:
+    async def _stream_async(self, response: Response, start: Message) -> None:
         await self.ctx.go(LOOP)
-        await self._send(response.status_code, headers, None)
+        await self.send(start)
         pieces = t.cast("AsyncIterable[t.Any]", response.response)
         task = t.cast("asyncio.Task[t.Any]", asyncio.current_task())
         watcher = self._watch(task.cancel)
@@ -191,7 +187,7 @@ class _Exchange:
                 await pieces.aclose()
             await self._close(response, exhausted=True)
 
-    async def _stream_sync(self, response: Response, headers: list[tuple[str, str]]) -> None:
+    async def _stream_sync(self, response: Response, start: Message) -> None:
         ctx = self.ctx
         pieces = iter(response.iter_encoded())
         first = None
@@ -199,7 +195,7 @@ class _Exchange:
             # A file's first piece is there at once, so it shares the view's hop; a generator's may be long in coming.
             first = next(pieces, _END)
         await ctx.go(LOOP)
-        await self._send(response.status_code, headers, None)
+        await self.send(start)
         watcher = self._watch()
         exhausted = False
         try:
@@ -255,6 +251,11 @@ class _Exchange:
             await self.ctx.go(LOOP)
         else:
             response.close()
+
+
+def _start_message(status: int, headers: Iterable[tuple[str, str]]) -> Message:
+    raw = [(_raw_name(name), value.encode("latin-1")) for name, value in headers]
+    return {"type": "http.response.start", "status": status, "headers": raw}
 
 
 @lru_cache(maxsize=512)

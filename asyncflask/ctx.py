@@ -185,7 +185,7 @@ class AppContext(_Context):
 
     def _unbind(self) -> None:
         current = _cv_app.get()
-        _reset_newest(_cv_app, self._cv_tokens)
+        _reset(_cv_app, self._cv_tokens)
         if self._home is not None:
             t.cast(PoolLane, self._home.lane).bound -= 1
             self._home = None
@@ -209,19 +209,17 @@ class AppContext(_Context):
             await emit(host, appcontext_popped, self.app)
 
 
-def _reset_newest(var: ContextVar[t.Any], tokens: list[Token[t.Any]]) -> int:
-    """Use up the newest token of the current `contextvars.Context`, and give its index.
+def _reset(var: ContextVar[t.Any], tokens: list[Token[t.Any]], index: int = -1) -> int:
+    """Use up the newest token of the current `contextvars.Context`, and give its index counted from the end.
 
     Others may be newer: a stream holds tokens of its own Context while a test client enters the same one in another.
     """
-    for index in reversed(range(len(tokens))):
-        try:
-            var.reset(tokens[index])
-        except ValueError:
-            continue
-        del tokens[index]
-        return index
-    raise LookupError(f"{var.name} was not pushed here.")
+    try:
+        var.reset(tokens[index])
+    except ValueError:  # of another Context
+        return _reset(var, tokens, index - 1)
+    del tokens[index]
+    return index
 
 
 def _raise_wrong_pop(current: object, expected: object, name: str) -> t.NoReturn:
@@ -349,8 +347,8 @@ class RequestContext(_Context):
                 self.request.close()
         finally:
             current = _cv_request.get()
-            app_ctx = self._app_contexts.pop(_reset_newest(_cv_request, self._cv_tokens))
-            if last:
+            app_ctx = self._app_contexts.pop(_reset(_cv_request, self._cv_tokens))
+            if last and ("environ" in self.request.__dict__ or self.request.routing_exception is not None):
                 self._break_cycles(self.request)
             if app_ctx is not None:
                 if plan.tears_down_app or appcontext_tearing_down.receivers or appcontext_popped.receivers:

@@ -5,12 +5,20 @@ from __future__ import annotations
 import os
 import socket
 import threading
+import typing as t
 from types import FrameType
 
 from uvicorn import Config, Server
 
 # Seconds that requests in flight get once the server is told to stop, and after them threads that do not end.
 GRACE = 1
+# Ours over uvicorn's. As in Flask, an application behind a proxy says so itself, with ProxyFix.
+UVICORN_DEFAULTS: dict[str, t.Any] = {
+    "interface": "asgi3",
+    "lifespan": "auto",
+    "proxy_headers": False,
+    "timeout_graceful_shutdown": GRACE,
+}
 
 
 class DevServer(Server):

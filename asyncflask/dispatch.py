@@ -52,7 +52,8 @@ async def handle(ctx: RequestContext, render: Callable[[Response], T]) -> T:
             raise
         return render(response)
     finally:
-        _preserve_context(ctx)
+        if "environ" in ctx.request.__dict__:
+            _preserve_context(ctx)
         if error is not None and app.should_ignore_error(error):
             error = None
         try:
@@ -63,8 +64,7 @@ async def handle(ctx: RequestContext, render: Callable[[Response], T]) -> T:
 
 def _preserve_context(ctx: RequestContext) -> None:
     """For Werkzeug's debugger and the test client, who want to enter the contexts once more."""
-    environ = ctx.request.__dict__.get("environ")
-    preserve = None if environ is None else environ.get("werkzeug.debug.preserve_context")
+    preserve = ctx.request.environ.get("werkzeug.debug.preserve_context")
     if preserve is not None:
         preserve(_cv_app.get())
         preserve(ctx)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import typing as t
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 
 from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response as BaseResponse
@@ -96,12 +96,14 @@ def whole_body(response: BaseResponse) -> bytes:
     return b"".join(response.iter_encoded())
 
 
-def final_headers(response: BaseResponse, request: Request) -> list[tuple[str, str]]:
+def final_headers(response: Response, request: Request) -> Iterable[tuple[str, str]]:
     """The headers to send: Werkzeug's `get_wsgi_headers`, without an environ where none is needed."""
     plain = type(response).get_wsgi_headers is BaseResponse.get_wsgi_headers
+    if plain and response._status_code == 200 and (headers := response.whole_headers()) is not None:
+        return headers
     if plain and response.status_code not in BODILESS_STATUS and response.is_sequence:
         names = [name.lower() for name, _ in response.headers]
         if "content-length" in names and "location" not in names and "content-location" not in names:
-            return list(response.headers)  # the common case: Werkzeug's would be a copy
+            return response.headers  # the common case: Werkzeug's would be a copy
     environ = {} if plain and not response.autocorrect_location_header else request.environ
     return response.get_wsgi_headers(environ).to_wsgi_list()

@@ -64,7 +64,7 @@ class _Target:
 
     def arguments(self, values: tuple[str, ...]) -> dict[str, t.Any]:
         """Raises ValidationError, as the converters do."""
-        arguments: dict[str, t.Any] = dict(zip(self.names, values, strict=False))
+        arguments: dict[str, t.Any] = dict(zip(self.names, values, strict=False)) if values else {}
         for name, convert in self.converters:
             arguments[name] = convert(arguments[name])
         if self.defaults:

@@ -1,27 +1,23 @@
 """Serve an application while it is developed: what `asyncflask run` and `app.run()` do.
 
-The process that was started binds the socket, so that a port in use is told at once, in one line. Under the
-reloader the child inherits the socket: a reload refuses no connection, and port 0 stays the same port.
+run_app puts the pieces together: the socket (listening), the debugger, uvicorn (devserver), the reloader (reloading).
 """
 
 from __future__ import annotations
 
-import errno
 import inspect
 import os
-import socket
-import stat
-import sys
 import typing as t
 from collections.abc import Callable
 
 import click
 from werkzeug import serving as werkzeug_serving
-from werkzeug._reloader import run_with_reloader
-from werkzeug.serving import get_sockaddr, is_running_from_reloader, select_address_family
+from werkzeug.serving import is_running_from_reloader
 
 from . import commands
+from .listening import open_listener
 from .paths import get_debug_flag, get_load_dotenv
+from .reloading import run_reloading
 from .typing import ASGIApp
 
 if t.TYPE_CHECKING:
@@ -34,29 +30,15 @@ Certificate = t.Union["SSLContext", tuple[str, str | None], t.Literal["adhoc"], 
 
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 5000
-BACKLOG = 128
-# Seconds for which a reload waits for the shutdown hooks.
-HOOKS_LIMIT = 10
-# The environment variable that tells the reloader's child the descriptor of the socket.
-FD_VARIABLE = "ASYNCFLASK_SERVER_FD"
-
-BIND_ERRORS = {
-    errno.EADDRINUSE: "another program uses it. Stop that program, or choose another port with --port",
-    errno.EACCES: "this user may not use it. Choose a port above 1023 with --port",
-    errno.EADDRNOTAVAIL: "this machine has no such address. Choose another one with --host",
-}
-# Addresses that mean every interface, and one of them that a browser can open.
-ALL_INTERFACES = {"0.0.0.0": "127.0.0.1", "::": "::1"}
-
-# Ours over uvicorn's. As in Flask, an application behind a proxy says so itself, with ProxyFix.
-UVICORN_DEFAULTS: dict[str, t.Any] = {
-    "interface": "asgi3",
-    "lifespan": "auto",
-    "proxy_headers": False,
-    "timeout_graceful_shutdown": 1,
-}
 # uvicorn's command sees to these; given to its Config they would do nothing.
 UVICORN_COMMAND_ONLY = {"app", "env_file", "factory", "reload", "workers"}
+# Werkzeug's names for app.run(), and for its reloader.
+WATCHING_OPTIONS = {
+    "extra_files": "extra_files",
+    "exclude_patterns": "exclude_patterns",
+    "reloader_interval": "interval",
+    "reloader_type": "reloader_type",
+}
 
 
 def show_server_banner(debug: bool | None, app_import_path: str | None) -> None:
@@ -90,7 +72,7 @@ def run_app(
     if not is_running_from_reloader():
         _check_options(options)
     elsewhere = options.keys() & {"fd", "uds"}
-    sockets = None if elsewhere else [_open_listener(host, port, "https" if ssl_context else "http")]
+    sockets = None if elsewhere else [open_listener(host, port, "https" if ssl_context else "http")]
 
     def make_server() -> DevServer:
         wants_debugger = debug if use_debugger is None else use_debugger
@@ -98,18 +80,9 @@ def run_app(
         return _make_server(served, ssl_context, options)
 
     if debug if use_reloader is None else use_reloader:
-        _run_reloading(make_server, sockets, watching)
+        run_reloading(make_server, sockets, watching)
     else:
         make_server().run(sockets)
-
-
-# Werkzeug's names for app.run(), and for its reloader.
-WATCHING_OPTIONS = {
-    "extra_files": "extra_files",
-    "exclude_patterns": "exclude_patterns",
-    "reloader_interval": "interval",
-    "reloader_type": "reloader_type",
-}
 
 
 def _check_options(options: dict[str, t.Any]) -> None:
@@ -129,7 +102,7 @@ def _debug_app(app: ASGIApp, host: str, use_evalex: bool) -> ASGIApp:
 def _make_server(app: ASGIApp, ssl_context: Certificate, options: dict[str, t.Any]) -> DevServer:
     from uvicorn import Config
 
-    from .devserver import DevServer
+    from .devserver import UVICORN_DEFAULTS, DevServer
 
     options = {**UVICORN_DEFAULTS, **options}
     certificate = _load_certificate(ssl_context)
@@ -138,99 +111,12 @@ def _make_server(app: ASGIApp, ssl_context: Certificate, options: dict[str, t.An
     return DevServer(Config(t.cast(t.Any, app), **options))
 
 
-def _run_reloading(
-    make_server: Callable[[], DevServer], sockets: list[socket.socket] | None, watching: dict[str, t.Any]
-) -> None:
-    """Start this very command again as a child that serves, and that is replaced when a file changes.
-
-    In the child the server is made in its thread: Werkzeug first notes the state of the files, and a change that is
-    made while uvicorn is imported is seen. The child leaves by SystemExit, after the server's shutdown hooks.
-    """
-    servers: list[DevServer] = []
-
-    def serve() -> None:
-        servers.append(make_server())
-        servers[0].run(sockets)
-
-    try:
-        run_with_reloader(serve, **watching)
-    except SystemExit as stop:
-        _stop(servers, t.cast(int, stop.code))
-        raise
-    _stop(servers, 0)
-
-
-def _stop(servers: list[DevServer], status: int) -> None:
-    """Shut the reloader's child down; its parent has no server."""
-    for server in servers:
-        from .devserver import exit_later
-
-        server.should_exit = True
-        server.stopped.wait(HOOKS_LIMIT)
-        exit_later(status)
-
-
 def _load_certificate(ssl_context: Certificate) -> SSLContext | None:
     if ssl_context == "adhoc":
         return werkzeug_serving.generate_adhoc_ssl_context()
     if isinstance(ssl_context, tuple):
         return werkzeug_serving.load_ssl_context(*ssl_context)
     return ssl_context
-
-
-def _open_listener(host: str, port: int, scheme: str) -> socket.socket:
-    """A listening socket: the one inherited from the reloader, or a new one, which is announced."""
-    inherited = os.environ.get(FD_VARIABLE)
-    if is_running_from_reloader() and inherited:
-        return socket.socket(fileno=int(inherited))
-    try:
-        listener = _bind(host, port)
-    except OSError as error:
-        reason = BIND_ERRORS.get(error.errno or 0, f"{error.strerror or error}")
-        place = host if host.startswith("unix://") else f"Port {port} on {host}"
-        click.secho(f"{place} cannot be served: {reason}.", fg="red", err=True)
-        sys.exit(1)
-    listener.set_inheritable(True)
-    os.environ[FD_VARIABLE] = str(listener.fileno())
-    _announce(listener, host, scheme)
-    return listener
-
-
-def _bind(host: str, port: int) -> socket.socket:
-    family = select_address_family(host, port)
-    local = host.startswith("unix://")
-    address = get_sockaddr(host, port, family)
-    if local:
-        _remove_stale_socket(str(address))
-    # With the protocol named, asyncio recognises TCP and switches Nagle's delay off.
-    listener = socket.socket(family, socket.SOCK_STREAM, 0 if local else socket.IPPROTO_TCP)
-    try:
-        if not local:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-        listener.listen(BACKLOG)
-    except BaseException:
-        listener.close()
-        raise
-    return listener
-
-
-def _remove_stale_socket(path: str) -> None:
-    """A socket's file outlives its server. Whatever else has this name stays, and the bind fails."""
-    if os.path.exists(path) and stat.S_ISSOCK(os.stat(path).st_mode):
-        os.unlink(path)
-
-
-def _announce(listener: socket.socket, host: str, scheme: str) -> None:
-    if host.startswith("unix://"):
-        click.echo(f" * Running on {host} (Press CTRL+C to quit)")
-        return
-    if host in ALL_INTERFACES:
-        click.echo(f" * Running on all addresses ({host})")
-    shown = ALL_INTERFACES.get(host, host)
-    shown = f"[{shown}]" if ":" in shown else shown
-    click.echo(f" * Running on {scheme}://{shown}:{listener.getsockname()[1]} (Press CTRL+C to quit)")
-    click.echo(" * This server is for development. In production, run the app on a server of its own.")
 
 
 def run_from_app(

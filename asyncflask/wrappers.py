@@ -303,8 +303,22 @@ class Request(RequestBase):
             raise BadRequest() from error
 
 
+class _LazyHeaders:
+    """`Response.headers`, made when somebody looks at them: most JSON responses leave as they were made."""
+
+    def __get__(self, response: Response | None, owner: type) -> t.Any:
+        if response is None:
+            return self
+        headers = response.__dict__["headers"] = Headers(response.whole_headers())
+        return headers
+
+
 class Response(ResponseBase):
     """Flask's response: text/html, and a body that may also be an async iterable."""
+
+    _content_type: str
+    if not t.TYPE_CHECKING:
+        headers = _LazyHeaders()
 
     default_mimetype: str | None = "text/html"
     json_module = json
@@ -332,11 +346,16 @@ class Response(ResponseBase):
         if isinstance(body, str):
             body = body.encode()
         self.response = [body]
-        self.headers = Headers()
-        self.headers._list.extend((("Content-Type", content_type), ("Content-Length", str(len(body)))))
+        self._content_type = content_type
         self._status, self._status_code = "200 OK", 200
         self.direct_passthrough = direct_passthrough
         self._on_close = []
+
+    def whole_headers(self) -> list[tuple[str, str]] | None:
+        """The headers of a body at hand that nobody has looked at; None if there may be others."""
+        if "headers" in self.__dict__:
+            return None
+        return [("Content-Type", self._content_type), ("Content-Length", str(len(self.response[0])))]  # type: ignore[index]
 
     @property
     def max_cookie_size(self) -> int:  # type: ignore[override]  # read only here, as in Flask

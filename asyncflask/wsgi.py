@@ -35,7 +35,7 @@ def serve(app: Flask, environ: WSGIEnvironment, start_response: StartResponse) -
             return response(environ, start_response)
         if not response.is_sequence or not _answers_natively(t.cast(t.Hashable, type(response))):
             return response(environ, start_response)
-        start_response(response.status, final_headers(response, ctx.request))
+        start_response(response.status, list(final_headers(response, ctx.request)))
         return [whole_body(response)]
 
     return drive(handle(ctx, render))

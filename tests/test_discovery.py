@@ -63,7 +63,7 @@ class TestBestApp:
         assert find_best_app(make_module(app="no app", create_app="neither", other=app)) is app
 
     def test_two_apps_are_one_too_many(self):
-        with pytest.raises(NoAppException, match="2 applications.*'shop:name'"):
+        with pytest.raises(NoAppException, match=r"2 applications.*'shop:name'"):
             find_best_app(make_module(one=Flask("one"), two=Flask("two")))
 
     def test_nothing_there(self):
@@ -92,7 +92,7 @@ class TestFlasksOwnApp:
 
     @pytest.mark.parametrize("name", ["app", "application", "anything"])
     def test_as_an_object(self, foreign, name):
-        with pytest.raises(NoAppException, match=f"'shop:{name}'.*'from asyncflask import Flask'"):
+        with pytest.raises(NoAppException, match=rf"'shop:{name}'.*'from asyncflask import Flask'"):
             find_best_app(make_module(**{name: foreign}))
 
     def test_from_a_factory(self, foreign):
@@ -100,7 +100,7 @@ class TestFlasksOwnApp:
             find_best_app(make_module(create_app=lambda: foreign))
 
     def test_by_name(self, foreign):
-        with pytest.raises(NoAppException, match="'shop:mine'.*from asyncflask import Flask"):
+        with pytest.raises(NoAppException, match=r"'shop:mine'.*from asyncflask import Flask"):
             find_app_by_string(make_module(mine=foreign), "mine")
 
     def test_the_real_class_is_recognised(self):
@@ -209,7 +209,7 @@ class TestLocate:
     @pytest.mark.parametrize("strict", [True, False])
     def test_an_import_error_inside_is_told_in_full(self, folder, strict):
         (folder / "broken.py").write_text("import something_that_is_not_there\n")
-        with pytest.raises(NoAppException, match="(?s)'broken'.*Traceback.*something_that_is_not_there"):
+        with pytest.raises(NoAppException, match=r"(?s)'broken'.*Traceback.*something_that_is_not_there"):
             locate_app("broken", None, raise_if_not_found=strict)
 
     def test_another_error_inside_passes(self, folder):

@@ -55,6 +55,9 @@ class Server:
 
     def __init__(self, folder: Path, command: list[str], environ: dict[str, str]) -> None:
         self.output = folder / "output"
+        # A shell that started these tests in its background has Ctrl-C ignored, and children inherit that.
+        if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         with self.output.open("wb") as output:
             self.process = subprocess.Popen(
                 [sys.executable, "-u", *command],
@@ -64,8 +67,6 @@ class Server:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                # A shell that started these tests in its background has it ignored.
-                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
             )
 
     @property
@@ -182,6 +183,27 @@ class TestCommand:
         _, seconds = server.stop()
         connection.close()
         assert seconds < 4
+
+    def test_the_second_interrupt_ends_a_shutdown_hook(self, start):
+        script = """
+            import asyncio
+            from asyncflask.serving import run_app
+
+            async def app(scope, receive, send):
+                while scope["type"] == "lifespan":
+                    message = await receive()
+                    print("event", message["type"])
+                    await asyncio.sleep(60 if message["type"] == "lifespan.shutdown" else 0)
+                    await send({"type": message["type"] + ".complete"})
+
+            run_app(app, port=0)
+        """
+        server = start("script.py", files={"script.py": script})
+        server.wait_for("startup complete")
+        server.process.send_signal(signal.SIGINT)
+        server.wait_for("event lifespan.shutdown")
+        status, seconds = server.stop()
+        assert (status, seconds < 1) == (128 + signal.SIGINT, True)
 
     def test_proxy_headers_are_not_believed(self, serve):
         headers = {"X-Forwarded-For": "10.9.8.7", "X-Forwarded-Proto": "https"}
@@ -327,13 +349,16 @@ class TestReloader:
         rewrite(tmp_path / "script.py", script.replace('"one"', '"two"'))
         server.wait_until((200, "two"))
 
-    def test_shutdown_hooks_run_before_a_reload(self, start, tmp_path):
+    def test_shutdown_hooks_run_before_a_reload_and_at_the_end(self, start, tmp_path):
         script = """
+            import asyncio
             from asyncflask.serving import run_app
 
             async def app(scope, receive, send):
                 while scope["type"] == "lifespan":
                     message = await receive()
+                    if message["type"] == "lifespan.shutdown":
+                        await asyncio.sleep(0.5)
                     print("event", message["type"])
                     await send({"type": message["type"] + ".complete"})
 
@@ -343,6 +368,9 @@ class TestReloader:
         server.wait_for("event lifespan.startup")
         rewrite(tmp_path / "script.py", script)
         server.wait_for("(?s)event lifespan.shutdown.*event lifespan.startup")
+        status, seconds = server.stop()
+        assert (status, seconds < 3) == (0, True)
+        assert server.text.count("event lifespan.shutdown") == 2
 
 
 class TestDebugger:

@@ -21,9 +21,7 @@ class Client:
     name: str
     face: str
 
-    def request(
-        self, method: str, target: str, headers: Any = (), body: bytes = b"", chunked: bool = False
-    ) -> Answer:
+    def request(self, method: str, target: str, headers: Any = (), body: bytes = b"", chunked: bool = False) -> Answer:
         return self.ask(make_question(method, target, headers, body, chunked))
 
     def get(self, target: str, headers: Any = ()) -> Answer:
@@ -197,7 +195,7 @@ class WsgiClient(Client):
         try:
             written.extend(result)
         finally:
-            result.close()
+            getattr(result, "close", int)()
         status, headers = answers[-1]
         lowered = [(name.lower(), value) for name, value in headers]
         return check_length(question, Answer(int(status[:3]), lowered, b"".join(written)))

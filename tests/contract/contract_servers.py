@@ -25,6 +25,7 @@ ENVIRONMENT = {
 }
 START_TIMEOUT = 20
 STOP_TIMEOUT = 8
+LOG_SIZE = 1 << 24
 # What no run may leave in a server's log, whatever the cases did.
 ALARMS = (
     "never awaited",
@@ -80,11 +81,13 @@ class ServerClient(Client):
         self.face = SERVERS[name].face
         self.port = find_free_port()
         self.log = tempfile.TemporaryFile()
+        self.seen = 0
         self.process = self.start(SERVERS[name].command)
         try:
             self.wait_until_ready()
         except BaseException:
             self.end()
+            self.log.close()
             raise
 
     def start(self, command: str) -> subprocess.Popen[bytes]:
@@ -115,16 +118,24 @@ class ServerClient(Client):
         return ask_over_socket(self.port, question)
 
     def read_log(self) -> str:
-        self.log.seek(0)
-        return self.log.read().decode(errors="replace")
+        # The server writes at the same file offset: reading must not move it.
+        return os.pread(self.log.fileno(), LOG_SIZE, 0).decode(errors="replace")
+
+    def take_alarms(self) -> list[str]:
+        """The lines of alarm in the log since the last call."""
+        log = self.read_log()
+        text, self.seen = log[self.seen :], len(log)
+        return [line for line in text.splitlines() if any(alarm in line for alarm in ALARMS)]
 
     def stop(self) -> None:
         died = self.process.poll() is not None
         ended = self.end()
-        assert not died, f"{self.name} died:\n{self.tail}"
-        assert ended, f"{self.name} did not end within {STOP_TIMEOUT} s of SIGTERM:\n{self.tail}"
-        alarms = [line for line in self.tail.splitlines() if any(alarm in line for alarm in ALARMS)]
-        assert not alarms, f"{self.name} logged {alarms}:\n{self.tail[-20_000:]}"
+        alarms = self.take_alarms()
+        tail = self.read_log()[-8000:]
+        self.log.close()
+        assert not died, f"{self.name} died:\n{tail}"
+        assert ended, f"{self.name} did not end within {STOP_TIMEOUT} s of SIGTERM:\n{tail}"
+        assert not alarms, f"{self.name} logged {alarms}:\n{tail}"
 
     def end(self) -> bool:
         """SIGTERM to the server, SIGKILL to what is left of its group; whether it ended by itself."""
@@ -138,8 +149,6 @@ class ServerClient(Client):
             with suppress(ProcessLookupError):
                 os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
-            self.tail = self.read_log()
-            self.log.close()
 
 
 def find_free_port() -> int:

@@ -104,9 +104,7 @@ def test_head_is_get_without_body(client, side, target):
 
 
 @SIDES
-@pytest.mark.parametrize(
-    "target", ["stream/400", "stream-async/400", "returns/generator", "returns/async-generator"]
-)
+@pytest.mark.parametrize("target", ["stream/400", "stream-async/400", "returns/generator", "returns/async-generator"])
 def test_head_of_stream(client, side, target):
     answer = client.request("HEAD", f"/{side}/{target}")
     assert (answer.status, answer.body) == (200, b"")
@@ -133,9 +131,7 @@ def test_file(client, target):
 @SIDES
 def test_file_as_attachment(client, side):
     answer = client.get(f"/{side}/file/attached")
-    assert answer.all("Content-Disposition") == [
-        "attachment; filename=grue.txt; filename*=UTF-8''gr%C3%BC%C3%9Fe.txt"
-    ]
+    assert answer.all("Content-Disposition") == ["attachment; filename=grue.txt; filename*=UTF-8''gr%C3%BC%C3%9Fe.txt"]
     assert "max-age=60" in answer.get("Cache-Control")
 
 

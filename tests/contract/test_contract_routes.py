@@ -122,17 +122,11 @@ def test_method_reaches_the_view(client, side, method):
 
 
 @SIDES
-@pytest.mark.parametrize(
-    ("target", "method"), [("no-slash", "POST"), ("put-only", "GET"), ("put-only", "HEAD")]
-)
+@pytest.mark.parametrize(("target", "method"), [("no-slash", "POST"), ("put-only", "GET"), ("put-only", "HEAD")])
 def test_method_not_allowed(client, side, target, method):
     answer = client.request(method, f"/{side}/{target}")
     assert answer.status == 405
-    assert (
-        allowed(answer) == {"PUT", "DELETE", "OPTIONS"}
-        if target == "put-only"
-        else {"GET", "HEAD", "OPTIONS"}
-    )
+    assert allowed(answer) == {"PUT", "DELETE", "OPTIONS"} if target == "put-only" else {"GET", "HEAD", "OPTIONS"}
 
 
 def allowed(answer):

@@ -70,9 +70,7 @@ def test_permanent_session_is_refreshed_by_any_request(client, side, split):
     login = jar.take(client.post(f"/{side}/login/ann?permanent=1", jar.headers))
     assert "; Expires=" in login.get("Set-Cookie")
     cookies = [f"session={jar['session']}", "other=1"]
-    answer = client.get(
-        f"/{side}/session-untouched", [("Cookie", line) for line in join_unless(split, cookies)]
-    )
+    answer = client.get(f"/{side}/session-untouched", [("Cookie", line) for line in join_unless(split, cookies)])
     assert (len(answer.all("Set-Cookie")), answer.all("Vary")) == (1, ["Cookie"])
 
 

@@ -6,6 +6,7 @@ import time
 
 import pytest
 from contract_differences import differs
+from contract_servers import ServerClient
 
 KINDS = pytest.mark.parametrize("kinds", ["sss", "aaa", "sas", "asa", "ssa", "aas"])
 BEFORE = ["before0", "before1", "before2"]
@@ -116,3 +117,10 @@ def test_queue_made_in_one_request_serves_the_next(client):
     assert client.post("/loop/queue").text == "made"
     assert client.request("PUT", "/loop/queue", (), b"kept").text == "put"
     assert client.get("/loop/queue").text == "kept"
+
+
+def test_server_log_raises_no_alarm(client):
+    """Last of all cases on each host: what they left behind."""
+    if not isinstance(client, ServerClient):
+        pytest.skip("warnings are errors here anyway")
+    assert client.take_alarms() == []

@@ -139,9 +139,7 @@ def test_async_requests_over_wsgi_start_at_most_one_loop_and_thread(starts):
 # -- ASGI
 
 
-@pytest.mark.parametrize(
-    ("hooks", "view"), [("aaa", "a"), ("nnn", "a"), ("ana", "a"), ("nn", "n"), ("aa", "n")]
-)
+@pytest.mark.parametrize(("hooks", "view"), [("aaa", "a"), ("nnn", "a"), ("ana", "a"), ("nn", "n"), ("aa", "n")])
 def test_request_without_blocking_steps_starts_no_thread(asgi, starts, hops, hooks, view):
     client = asgi(make_app(hooks))
     starts.clear()
