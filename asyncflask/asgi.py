@@ -21,6 +21,7 @@ from .responding import BODILESS_STATUS, final_headers, whole_body
 from .routing import find_fast
 from .runner import Runner
 from .workers import Overloaded
+from .wrapped import NOTICE, wrapped_app
 from .wrappers import build_environ, path_info
 
 if t.TYPE_CHECKING:
@@ -46,6 +47,8 @@ def serve(app: Flask, scope: Scope, receive: Receive, send: Send) -> Awaitable[N
 
 
 async def _serve_http(app: Flask, scope: Scope, receive: Receive, send: Send) -> None:
+    if "wsgi_app" in app.__dict__ and (wrapped := wrapped_app(app)) is not None:
+        return await wrapped.serve(scope, receive, send)
     noted = {name: value for name, value in scope["headers"] if name in _NOTED}
     reader = stream = refusal = None
     if _may_have_body(scope, noted):
@@ -275,6 +278,8 @@ async def _refuse_websocket(app: Flask, scope: Scope, receive: Receive, send: Se
 async def _serve_lifespan(app: Flask, scope: Scope, receive: Receive, send: Send) -> None:
     while True:
         message = await receive()
+        if message["type"] == "lifespan.startup" and "wsgi_app" in app.__dict__:
+            app.logger.warning(NOTICE)
         await send({"type": f"{message['type']}.complete"})
         if message["type"] == "lifespan.shutdown":
             app._workers.close()

@@ -14,7 +14,7 @@ import asyncio
 import io
 import typing as t
 from functools import partial
-from tempfile import SpooledTemporaryFile
+from tempfile import TemporaryFile
 
 from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge, RequestTimeout
 
@@ -51,6 +51,30 @@ class BodyReader:
         return b""
 
 
+class Spool:
+    """A body on its way into a file: in memory up to `limit` bytes, in a temporary file beyond."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.size = 0
+        self.on_disk = False
+        self.file: t.IO[bytes] = io.BytesIO()
+
+    def fits(self, piece: bytes) -> bool:
+        return self.size + len(piece) <= self.limit
+
+    def write(self, piece: bytes) -> None:
+        if not self.on_disk and not self.fits(piece):
+            memory, self.file, self.on_disk = self.file, TemporaryFile(), True
+            self.file.write(t.cast(io.BytesIO, memory).getbuffer())
+        self.file.write(piece)
+        self.size += len(piece)
+
+    def rewind(self) -> t.IO[bytes]:
+        self.file.seek(0)
+        return self.file
+
+
 class BodyStream(io.RawIOBase):
     """A body as a file. Until `load` was called its rest is read through the loop, from a thread only."""
 
@@ -58,14 +82,14 @@ class BodyStream(io.RawIOBase):
         self.reader = reader
         self.rest = memoryview(first)
         self.spool_size = spool_size
-        self.spool: SpooledTemporaryFile[bytes] | None = None
+        self.loaded: t.IO[bytes] | None = None
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: t.Any) -> int:
-        if self.spool is not None:
-            return self.spool.readinto(buffer)
+        if self.loaded is not None:
+            return t.cast("io.BytesIO", self.loaded).readinto(buffer)
         if not self.rest and not self.reader.complete:
             self.rest = memoryview(wait_for(self.reader.read()))
         piece = self.rest[: len(buffer)]
@@ -74,8 +98,8 @@ class BodyStream(io.RawIOBase):
         return len(piece)
 
     def readall(self) -> bytes:
-        if self.spool is not None:
-            return self.spool.read()
+        if self.loaded is not None:
+            return self.loaded.read()
         pieces = [bytes(self.rest)]
         self.rest = memoryview(b"")
         while not self.reader.complete:
@@ -83,27 +107,25 @@ class BodyStream(io.RawIOBase):
         return b"".join(pieces)
 
     async def load(self, limit: int | None) -> None:
-        """On the loop: read the rest into a spool of at most `limit` + 1 bytes; more than that is the reader's 413."""
-        spool = SpooledTemporaryFile[bytes](max_size=self.spool_size)
-        size = 0
+        """On the loop: read the rest, but not beyond the first byte over `limit`, where reading it gives 413."""
+        spool = Spool(self.spool_size)
+        self.loaded = spool.file
         piece = bytes(self.rest)
         while piece:
-            size += len(piece)
-            if limit is not None and size > limit:
-                spool.write(piece[: limit + 1])
-                break
-            # Only a write that goes to the disk leaves the loop.
-            if size > self.spool_size:
-                await run_in_thread(spool.write, piece)
-            else:
+            if limit is not None and spool.size + len(piece) > limit:
+                piece = piece[: limit + 1 - spool.size]
+                self.reader.complete = True
+            if spool.fits(piece):
                 spool.write(piece)
+            else:  # only what goes to the disk leaves the loop
+                await run_in_thread(spool.write, piece)
+                self.loaded = spool.file
             piece = await self.reader.read()
-        spool.seek(0)
-        self.spool = spool
+        spool.rewind()
 
     def close(self) -> None:
-        if self.spool is not None:
-            self.spool.close()
+        if self.loaded is not None:
+            self.loaded.close()
         super().close()
 
 
@@ -126,17 +148,13 @@ class UnreadInput:
 
     def __init__(self, request: t.Any, spool_size: int) -> None:
         self.request = request
-        self.spool_size = spool_size
+        self.spool = Spool(spool_size)
 
     async def load(self, host: Host) -> None:
-        spool = SpooledTemporaryFile[bytes](max_size=self.spool_size)
         request = self.request
         try:
             for piece in iter(partial(request.stream.read, CHUNK), b""):
-                spool.write(piece)
+                self.spool.write(piece)
         except RequestEntityTooLarge:
-            spool.close()  # the view's own access raises it again
-            return
-        spool.seek(0)
-        request.environ["wsgi.input"] = spool
-        request.__dict__["stream"] = spool
+            return  # the view's own access raises it again
+        request.environ["wsgi.input"] = request.__dict__["stream"] = self.spool.rewind()

@@ -45,19 +45,20 @@ def run_reloading(
     try:
         run_with_reloader(serve, **watching)
     except SystemExit as stop:
-        _stop(servers, t.cast(int, stop.code))
+        _stop(servers)
+        if servers:
+            from .devserver import exit_later
+
+            exit_later(t.cast(int, stop.code))  # sync code in a thread must not hold a reload up
         raise
-    _stop(servers, 0)
+    _stop(servers)
 
 
-def _stop(servers: list[DevServer], status: int) -> None:
-    """Shut down the child's server, whose threads may hold it; the parent has none."""
+def _stop(servers: list[DevServer]) -> None:
+    """Shut down the child's server; the parent has none."""
     for server in servers:
-        from .devserver import exit_later
-
         server.should_exit = True
         server.stopped.wait(HOOKS_LIMIT)
-        exit_later(status)
 
 
 def _be_patient_with_child() -> None:

@@ -29,11 +29,14 @@ if t.TYPE_CHECKING:
 def serve(app: Flask, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
     ctx = app.request_context(environ)
     prepare(ctx, environ)
+    unread = ctx.unread
 
     def render(response: Response) -> Iterable[bytes]:
+        if unread is not None and unread.spool.on_disk:
+            response.call_on_close(unread.spool.file.close)
         if response.status_code in BODILESS_STATUS or ctx.request.method == "HEAD" or response._on_close:
             return response(environ, start_response)
-        if not response.is_sequence or not _answers_natively(t.cast(t.Hashable, type(response))):
+        if not response.is_sequence or not _answers_natively(type(response)):
             return response(environ, start_response)
         start_response(response.status, list(final_headers(response, ctx.request)))
         return [whole_body(response)]
@@ -42,7 +45,7 @@ def serve(app: Flask, environ: WSGIEnvironment, start_response: StartResponse) -
 
 
 @cache
-def _answers_natively(cls: t.Hashable) -> bool:
+def _answers_natively(cls: t.Any) -> bool:
     """Whether a class of responses leaves to Werkzeug how it is called, so that a whole body needs no call."""
     return all(getattr(cls, name) is getattr(NativeResponse, name) for name in _CALLED)
 

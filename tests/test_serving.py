@@ -323,6 +323,23 @@ class TestReloader:
         rewrite(tmp_path / "shop.py", SHOP)
         server.wait_until((200, "one"))
 
+    def test_sync_code_in_a_thread_does_not_hold_a_reload_up(self, serve, tmp_path):
+        stuck = """
+            import asyncio
+
+            @app.get("/thread")
+            async def thread():
+                await asyncio.to_thread(time.sleep, 60)
+        """
+        shop = SHOP + textwrap.dedent(stuck)
+        server = serve("--reload", files={"shop.py": shop})
+        server.wait_until((200, "one"))
+        with socket.create_connection(("127.0.0.1", server.port)) as client:
+            client.sendall(b"GET /thread HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            time.sleep(0.5)
+            rewrite(tmp_path / "shop.py", shop.replace('"one"', '"two"'))
+            server.wait_until((200, "two"))
+
     def test_extra_files_and_excluded_ones(self, serve, tmp_path):
         files = {"settings.cfg": "1", "noise.py": "1"}
         server = serve("--reload", "--extra-files", "settings.cfg", "--exclude-patterns", "*noise.py", files=files)
