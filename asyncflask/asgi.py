@@ -15,7 +15,7 @@ from werkzeug.wsgi import FileWrapper
 from .body import BodyReader, BodyStream, UnreadBody
 from .bridge import LOOP, THREAD
 from .ctx import RequestContext
-from .dispatch import handle
+from .dispatch import PRESERVE, handle
 from .plan import Plan
 from .responding import BODILESS_STATUS, final_headers, whole_body
 from .routing import find_fast
@@ -105,6 +105,8 @@ def _open_context(app: Flask, scope: Scope, stream: t.IO[bytes] | None, plan: Pl
         ctx = app.request_context(build_environ(scope, stream or BytesIO()))
     ctx.fresh_app_context = True
     ctx.place = LOOP
+    if PRESERVE in scope:  # the debugger's
+        ctx.request.environ[PRESERVE] = scope[PRESERVE]
     return ctx
 
 

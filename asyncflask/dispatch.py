@@ -34,6 +34,7 @@ if t.TYPE_CHECKING:
     from .wrappers import Response
 
 T = t.TypeVar("T")
+PRESERVE = "werkzeug.debug.preserve_context"
 
 
 async def handle(ctx: RequestContext, render: Callable[[Response], T]) -> T:
@@ -64,7 +65,7 @@ async def handle(ctx: RequestContext, render: Callable[[Response], T]) -> T:
 
 def _preserve_context(ctx: RequestContext) -> None:
     """For Werkzeug's debugger and the test client, who want to enter the contexts once more."""
-    preserve = ctx.request.environ.get("werkzeug.debug.preserve_context")
+    preserve = ctx.request.environ.get(PRESERVE)
     if preserve is not None:
         preserve(_cv_app.get())
         preserve(ctx)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import inspect
 import os
 import typing as t
-from collections.abc import Callable
 
 import click
 from werkzeug import serving as werkzeug_serving
@@ -140,9 +139,10 @@ def run_from_app(
     host, port = _choose_address(host, port, app.config.get("SERVER_NAME"))
     for name in ("use_reloader", "use_debugger"):
         options.setdefault(name, app.debug)
+    options.pop("threaded", None)  # accepted as in Flask: sync views always have worker threads
     show_server_banner(app.debug, app.name)
     try:
-        _choose_runner()(host, port, app, **options)
+        run_app(app, host, port, **options)
     finally:
         # So that an interactive session can go on with set-up and serve again.
         app._got_first_request = False
@@ -163,16 +163,3 @@ def _choose_address(host: str | None, port: int | None, server_name: str | None)
     if not port and port != 0:
         port = int(named_port) if named_port else DEFAULT_PORT
     return host or named_host or DEFAULT_HOST, int(port)
-
-
-def _choose_runner() -> Callable[..., None]:
-    """Flask calls Werkzeug's run_simple here; where a test or plug-in has replaced that, so do we."""
-    run_simple = werkzeug_serving.run_simple
-    if getattr(run_simple, "__module__", None) != werkzeug_serving.__name__:
-        return run_simple
-    return _run_served
-
-
-def _run_served(host: str, port: int, app: t.Any, threaded: bool = True, **options: t.Any) -> None:
-    """`threaded` is accepted as in Flask: sync views always have worker threads."""
-    run_app(app, host, port, **options)

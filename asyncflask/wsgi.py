@@ -36,7 +36,7 @@ def serve(app: Flask, environ: WSGIEnvironment, start_response: StartResponse) -
             response.call_on_close(unread.spool.file.close)
         if response.status_code in BODILESS_STATUS or ctx.request.method == "HEAD" or response._on_close:
             return response(environ, start_response)
-        if not response.is_sequence or not _answers_natively(type(response)):
+        if not response.is_sequence or not _answers_natively(type(response)):  # type: ignore[arg-type]  # classes do hash
             return response(environ, start_response)
         start_response(response.status, list(final_headers(response, ctx.request)))
         return [whole_body(response)]

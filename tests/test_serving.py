@@ -502,13 +502,6 @@ class TestRunMethod:
         assert served == []
         assert "Ignoring a call to 'app.run()'" in capsys.readouterr().out
 
-    def test_whoever_replaced_werkzeugs_server_is_called(self, monkeypatch):
-        calls = []
-        monkeypatch.setattr(werkzeug.serving, "run_simple", lambda *args, **options: calls.append((args, options)))
-        app = Flask("shop")
-        run_from_app(app, port=81, threaded=False)
-        assert calls == [(("127.0.0.1", 81, app), {"use_reloader": False, "use_debugger": False, "threaded": False})]
-
     @pytest.mark.parametrize("name", ["processes", "reload", "workers", "request_handler"])
     def test_an_unknown_option(self, name):
         with pytest.raises(TypeError, match=f"'{name}'.*timeout_keep_alive"):
