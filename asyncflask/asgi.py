@@ -49,7 +49,7 @@ def serve(app: Flask, scope: Scope, receive: Receive, send: Send) -> Awaitable[N
 async def _serve_http(app: Flask, scope: Scope, receive: Receive, send: Send) -> None:
     if "wsgi_app" in app.__dict__ and (wrapped := wrapped_app(app)) is not None:
         return await wrapped.serve(scope, receive, send)
-    noted = {name: value for name, value in scope["headers"] if name in _NOTED}
+    noted = _note_headers(scope["headers"])
     reader = stream = refusal = None
     if _may_have_body(scope, noted):
         reader = BodyReader(receive, app.config["BODY_TIMEOUT"])
@@ -72,6 +72,15 @@ async def _serve_http(app: Flask, scope: Scope, receive: Receive, send: Send) ->
     finally:
         if stream is not None:
             stream.close()
+
+
+def _note_headers(headers: Iterable[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
+    noted: dict[bytes, bytes] = {}
+    for name, value in headers:
+        if name in _NOTED:
+            # HTTP/2 clients send cookies one by one (RFC 9113 8.2.3). Two lengths are no number any more.
+            noted[name] = noted[name] + b"; " + value if name in noted else value
+    return noted
 
 
 def _may_have_body(scope: Scope, noted: dict[bytes, bytes]) -> bool:
@@ -133,6 +142,7 @@ class _Exchange:
             await runner
         except Overloaded:
             coro.close()
+            self.ctx.place = LOOP  # nothing moved
             await self._refuse(ServiceUnavailable("All worker threads are busy.", retry_after=1))
 
     async def _refuse(self, error: HTTPException) -> None:

@@ -10,13 +10,13 @@ A body that declares more than the limit is never read: the access raises 413. O
 
 from __future__ import annotations
 
-import asyncio
 import io
 import typing as t
 from functools import partial
 from tempfile import TemporaryFile
 
 from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge, RequestTimeout
+from werkzeug.wsgi import get_input_stream
 
 from .bridge import Host, run_in_thread, wait_for
 
@@ -36,9 +36,11 @@ class BodyReader:
 
     async def read(self) -> bytes:
         """The next piece, b"" at the end. Raises ClientDisconnected, RequestTimeout."""
+        from asyncio import timeout
+
         while not self.complete:
             try:
-                async with asyncio.timeout(self.timeout):
+                async with timeout(self.timeout):
                     message = await self.receive()
             except TimeoutError:
                 raise RequestTimeout(f"No data of the request's body arrived for {self.timeout} seconds.") from None
@@ -110,7 +112,7 @@ class BodyStream(io.RawIOBase):
         """On the loop: read the rest, but not beyond the first byte over `limit`, where reading it gives 413."""
         spool = Spool(self.spool_size)
         self.loaded = spool.file
-        piece = bytes(self.rest)
+        piece = bytes(self.rest) or await self.reader.read()
         while piece:
             if limit is not None and spool.size + len(piece) > limit:
                 piece = piece[: limit + 1 - spool.size]
@@ -138,8 +140,7 @@ class UnreadBody:
 
     async def load(self, host: Host) -> None:
         limit = self.request.max_content_length
-        length = self.request.content_length
-        if limit is None or length is None or length <= limit:
+        if not declares_too_much(self.request, limit):
             await self.stream.load(limit)
 
 
@@ -152,9 +153,37 @@ class UnreadInput:
 
     async def load(self, host: Host) -> None:
         request = self.request
-        try:
-            for piece in iter(partial(request.stream.read, CHUNK), b""):
-                self.spool.write(piece)
-        except RequestEntityTooLarge:
-            return  # the view's own access raises it again
-        request.environ["wsgi.input"] = request.__dict__["stream"] = self.spool.rewind()
+        limit = request.max_content_length
+        if declares_too_much(request, limit):
+            return
+        # A hook may have read some of it already: what follows is the rest.
+        stream = request.__dict__.pop("stream", None) or get_input_stream(request.environ)
+        for piece in iter(partial(stream.read, CHUNK), b""):
+            self.spool.write(piece)
+            if limit is not None and self.spool.size > limit:
+                break
+        request.environ["wsgi.input"] = self.spool.rewind()
+        request.environ["wsgi.input_terminated"] = True
+
+
+def declares_too_much(request: t.Any, limit: int | None) -> bool:
+    return limit is not None and request.content_length is not None and request.content_length > limit
+
+
+class LimitedBody(io.RawIOBase):
+    """A body of unknown length that may have at most `limit` bytes: reading the next one raises 413."""
+
+    def __init__(self, stream: t.IO[bytes], limit: int) -> None:
+        self.stream = stream
+        self.left = limit
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: t.Any) -> int:
+        piece = self.stream.read(min(len(buffer), self.left + 1))
+        self.left -= len(piece)
+        if self.left < 0:
+            raise RequestEntityTooLarge()
+        buffer[: len(piece)] = piece
+        return len(piece)

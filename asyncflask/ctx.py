@@ -180,9 +180,6 @@ class AppContext(_Context):
             self._home = Home(mailbox_of(get_running_loop()), self.app._workers.choose())
         return self._home
 
-    def _bind(self) -> None:
-        self._cv_tokens.append(_cv_app.set(self))
-
     def _unbind(self) -> None:
         current = _cv_app.get()
         _reset(_cv_app, self._cv_tokens)
@@ -193,7 +190,7 @@ class AppContext(_Context):
             _raise_wrong_pop(current, self, "app")
 
     async def _open(self) -> None:
-        self._bind()
+        self._cv_tokens.append(_cv_app.set(self))
         if appcontext_pushed.receivers:
             await emit(self, appcontext_pushed, self.app)
 
@@ -311,7 +308,7 @@ class RequestContext(_Context):
         self.fresh_app_context = False  # pushed again, as for a stream, it shares the recorded one
         if app_ctx is None or app_ctx.app is not app:
             app_ctx = app.app_context()
-            app_ctx._bind()
+            app_ctx._cv_tokens.append(_cv_app.set(app_ctx))
         else:
             app_ctx = None
         self._cv_tokens.append(_cv_request.set(self))

@@ -16,7 +16,7 @@ from werkzeug.exceptions import BadRequestKeyError, HTTPException, InternalServe
 from werkzeug.routing import RoutingException
 from werkzeug.wrappers import Response as BaseResponse
 
-from .bridge import DRIVEN, THREAD, Host, Step, drive, emit
+from .bridge import DRIVEN, LOOP, THREAD, Host, Step, drive, emit
 from .ctx import RequestContext
 from .errors import find_error_handler
 from .globals import _cv_app, _cv_request
@@ -107,9 +107,13 @@ async def dispatch_request(ctx: RequestContext) -> t.Any:
     rule: t.Any = request.url_rule
     if request.method == "OPTIONS" and getattr(rule, "provide_automatic_options", False):
         return app.make_default_options_response()
-    if ctx.plan.view is None:
+    step = ctx.plan.view
+    if step is None:
         raise KeyError(rule.endpoint)
-    return await ctx.call(ctx.plan.view, **request.view_args or {})
+    if step[0] is LOOP and ctx.place is LOOP and ctx.unread is None:  # what `call` would come to
+        rv = step[1](**request.view_args or {})
+        return await rv if hasattr(rv, "__await__") else rv
+    return await ctx.call(step, **request.view_args or {})
 
 
 async def finalize_request(ctx: RequestContext, rv: t.Any, from_error_handler: bool = False) -> Response:

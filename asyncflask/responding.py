@@ -26,6 +26,8 @@ BODILESS_STATUS = frozenset({*range(100, 200), 204, 304})
 def make_response(app: Flask, rv: t.Any) -> Response:
     """Flask's rules for every return type. Raises TypeError for anything else, None above all."""
     body, status, headers = _split(rv) if isinstance(rv, tuple) else (rv, None, None)
+    if isinstance(body, (str, bytes, bytearray, Iterator, AsyncIterator)):
+        return app.response_class(body, status=status, headers=headers)
     response = _convert(app, body)
     if status is not None:
         if isinstance(status, (str, bytes, bytearray)):
@@ -57,8 +59,6 @@ def _convert(app: Flask, body: t.Any) -> Response:
     if isinstance(body, (dict, list)):
         response: Response = app.json.response(body)
         return response
-    if isinstance(body, (str, bytes, bytearray, Iterator, AsyncIterator)):
-        return app.response_class(body)
     if isinstance(body, HTTPException) and body.response is None:
         return _convert_exception(app, body)
     if isinstance(body, BaseResponse) or callable(body):

@@ -17,12 +17,13 @@ from io import BytesIO
 
 from werkzeug.datastructures import EnvironHeaders, Headers
 from werkzeug.datastructures.mixins import ImmutableHeadersMixin
-from werkzeug.exceptions import BadRequest, HTTPException
+from werkzeug.exceptions import BadRequest, HTTPException, RequestEntityTooLarge
 from werkzeug.utils import cached_property, get_content_type
 from werkzeug.wrappers import Request as RequestBase, Response as ResponseBase
 from werkzeug.wsgi import ClosingIterator, FileWrapper, get_input_stream
 
 from . import json
+from .body import LimitedBody, declares_too_much
 from .bridge import wait_for
 from .globals import current_app
 
@@ -270,12 +271,26 @@ class Request(RequestBase):
     @cached_property
     def stream(self) -> t.IO[bytes]:
         """The body as a file, bounded by its length and the limit. Raises RequestEntityTooLarge."""
-        if self._scope is None or "environ" in self.__dict__:
-            return super().stream
-        environ = {"wsgi.input": self._input, "wsgi.input_terminated": True}
-        if self.content_length is not None:
-            environ["CONTENT_LENGTH"] = str(self.content_length)
-        return get_input_stream(environ, max_content_length=self.max_content_length)
+        if self.shallow:
+            return super().stream  # which refuses
+        limit = self.max_content_length
+        if declares_too_much(self, limit):
+            raise RequestEntityTooLarge()
+        if self._scope is None:
+            stream = get_input_stream(self.environ)
+        else:
+            stream = self.input_stream if "environ" in self.__dict__ else self._input
+        if limit is None or self.content_length is not None:
+            return stream
+        return t.cast("t.IO[bytes]", LimitedBody(stream, limit))
+
+    def _get_stream_for_parsing(self) -> t.IO[bytes]:
+        stream = super()._get_stream_for_parsing()
+        limit = self.max_form_memory_size
+        # Such a form is wholly in memory while it is parsed; Werkzeug bounds only the fields of multipart forms.
+        if limit is None or self.mimetype != "application/x-www-form-urlencoded":
+            return stream
+        return t.cast("t.IO[bytes]", LimitedBody(stream, limit))
 
     @property
     def want_form_data_parsed(self) -> bool:
