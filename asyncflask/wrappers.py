@@ -280,9 +280,7 @@ class Request(RequestBase):
             stream = get_input_stream(self.environ)
         else:
             stream = self.input_stream if "environ" in self.__dict__ else self._input
-        if limit is None or self.content_length is not None:
-            return stream
-        return t.cast("t.IO[bytes]", LimitedBody(stream, limit))
+        return stream if limit is None else t.cast("t.IO[bytes]", LimitedBody(stream, limit))
 
     def _get_stream_for_parsing(self) -> t.IO[bytes]:
         stream = super()._get_stream_for_parsing()

@@ -122,7 +122,7 @@ def test_response_subclasses(web: Web):
 
     class Iterated(base):
         def get_app_iter(self, environ):
-            return [b"own ", b"iterable"]
+            return [piece.swapcase() for piece in super().get_app_iter(environ)]
 
     class Called(base):
         def __call__(self, environ, start_response):

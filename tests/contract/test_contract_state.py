@@ -129,15 +129,27 @@ TORN_DOWN = [
 def test_one_teardown(client, method, target):
     token = f"{client.name}-{method}-{target}".replace("/", ".")
     client.request(method, target, [("X-Token", token)])
-    assert wait_for_teardown(client, token) == {"started": 1, "torn": 1}
+    times = 2 if method == "GET" and target in PUSHED_AGAIN else 1
+    assert wait_for_teardown(client, token, times) == {"started": 1, "torn": times}
 
 
-def wait_for_teardown(client, token):
+# As in Flask 3.1.3: a stream with context pushes the contexts again, after the view's teardown, and what it opened
+# anew in `g` is closed by a teardown of its own.
+PUSHED_AGAIN = {
+    "/s/stream-context",
+    "/a/stream-context",
+    "/s/stream-context-async",
+    "/a/stream-context-async",
+    "/traced/sas/s-stream",
+}
+
+
+def wait_for_teardown(client, token, times=1):
     """A streamed request may be torn down a moment after its last byte."""
     deadline = time.monotonic() + 2
     while True:
         counts = client.get(f"/counts/{token}").json
-        if counts["torn"] or time.monotonic() > deadline:
+        if counts["torn"] >= times or time.monotonic() > deadline:
             return counts
         time.sleep(0.01)
 
@@ -154,7 +166,7 @@ def test_one_teardown_of_each_upload(client):
 def test_every_request_was_torn_down(client):
     """All that this host has served so far, in total; the request that asks is itself still open."""
     deadline = time.monotonic() + 2
-    while (counts := client.get("/counts").json)["started"] != counts["torn"] + 1:
+    while (counts := client.get("/counts").json)["started"] > counts["torn"] + 1:
         assert time.monotonic() < deadline, counts
         time.sleep(0.01)
 
