@@ -141,10 +141,7 @@ def test_response_subclasses(web: Web):
 
     class Json(base):
         default_mimetype = "application/json"
-
-        def __init__(self, *args, **kwargs):
-            super().__init__(*args, **kwargs)
-            self.headers["X-Init"] = "own"
+        charset = "utf-8"
 
     seen = []
     for cls in (Upper, Sized, Headed, Iterated, Called, Unmeasured, Absolute, Plain, Json):
