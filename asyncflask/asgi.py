@@ -17,7 +17,7 @@ from .bridge import LOOP, THREAD
 from .ctx import RequestContext
 from .dispatch import PRESERVE, handle
 from .plan import Plan
-from .responding import BODILESS_STATUS, final_headers, whole_body
+from .responding import BODILESS_STATUS, final_headers, make_response, whole_body
 from .routing import find_fast
 from .runner import Runner
 from .workers import Overloaded
@@ -29,8 +29,6 @@ if t.TYPE_CHECKING:
     from .typing import Message, Receive, Scope, Send
     from .wrappers import Response
 
-# Header fields that the edge itself reads.
-_NOTED = frozenset({b"content-length", b"transfer-encoding", b"upgrade", b"cookie"})
 _BODILESS_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 _END: t.Any = object()
 
@@ -49,17 +47,19 @@ def serve(app: Flask, scope: Scope, receive: Receive, send: Send) -> Awaitable[N
 async def _serve_http(app: Flask, scope: Scope, receive: Receive, send: Send) -> None:
     if "wsgi_app" in app.__dict__ and (wrapped := wrapped_app(app)) is not None:
         return await wrapped.serve(scope, receive, send)
-    noted = _note_headers(scope["headers"])
+    headers = dict(scope["headers"])
+    if len(headers) != len(scope["headers"]):
+        headers = _join_repeated(scope["headers"])
     reader = stream = refusal = None
-    if _may_have_body(scope, noted):
+    if _may_have_body(scope["method"], headers):
         reader = BodyReader(receive, app.config["BODY_TIMEOUT"])
-        stream, refusal = await _begin_body(app, reader, noted.get(b"content-length"))
+        stream, refusal = await _begin_body(app, reader, headers.get(b"content-length"))
     plan = app._plan(None)
     ctx = _open_context(app, scope, stream, plan)
-    ctx.cookie = noted[b"cookie"].decode("latin-1") if b"cookie" in noted else ""
+    ctx.cookie = headers[b"cookie"].decode("latin-1") if b"cookie" in headers else ""
     if refusal is not None:
         ctx.request.routing_exception = refusal
-    elif plan.matches_fast and b"upgrade" not in noted:  # Werkzeug matches a websocket handshake otherwise
+    elif plan.matches_fast and b"upgrade" not in headers:  # Werkzeug matches a websocket handshake otherwise
         matched = ctx.matched = find_fast(app, ctx.request, path_info(scope))
         if matched is not None:
             plan = app._plan(matched[0].endpoint)
@@ -74,21 +74,20 @@ async def _serve_http(app: Flask, scope: Scope, receive: Receive, send: Send) ->
             stream.close()
 
 
-def _note_headers(headers: Iterable[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
-    noted: dict[bytes, bytes] = {}
+def _join_repeated(headers: Iterable[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
+    """HTTP/2 clients send cookies one by one (RFC 9113 8.2.3). Two lengths joined so are no number any more."""
+    joined: dict[bytes, bytes] = {}
     for name, value in headers:
-        if name in _NOTED:
-            # HTTP/2 clients send cookies one by one (RFC 9113 8.2.3). Two lengths are no number any more.
-            noted[name] = noted[name] + b"; " + value if name in noted else value
-    return noted
+        joined[name] = joined[name] + b"; " + value if name in joined else value
+    return joined
 
 
-def _may_have_body(scope: Scope, noted: dict[bytes, bytes]) -> bool:
+def _may_have_body(method: str, headers: dict[bytes, bytes]) -> bool:
     """Without a length there may be one all the same: in HTTP/2, or where a server took the field away."""
-    length = noted.get(b"content-length")
+    length = headers.get(b"content-length")
     if length is not None:
         return length != b"0"
-    return b"transfer-encoding" in noted or scope["method"] not in _BODILESS_METHODS
+    return method not in _BODILESS_METHODS or b"transfer-encoding" in headers
 
 
 async def _begin_body(app: Flask, reader: BodyReader, length: bytes | None) -> tuple[t.IO[bytes], HTTPException | None]:
@@ -147,8 +146,8 @@ class _Exchange:
 
     async def _refuse(self, error: HTTPException) -> None:
         """Answer without the request cycle."""
-        response: t.Any = error.get_response()
-        await self._send_whole(_start_message(response.status_code, response.headers), response.get_data())
+        response, start = self._render(make_response(self.ctx.app, error))
+        await self._send_whole(start, whole_body(response))
 
     async def answer(self) -> None:
         ctx = self.ctx
@@ -169,7 +168,11 @@ class _Exchange:
             await Runner(self._stream_sync(response, start), ctx.app._workers, LOOP)
 
     def _render(self, response: Response) -> tuple[Response, Message]:
-        return response, _start_message(response.status_code, final_headers(response, self.ctx.request))
+        raw = response.untouched_raw_headers()
+        if raw is None:
+            headers = final_headers(response, self.ctx.request)
+            raw = [(_raw_name(name), value.encode("latin-1")) for name, value in headers]
+        return response, {"type": "http.response.start", "status": response.status_code, "headers": raw}
 
     async def _send_whole(self, start: Message, body: bytes) -> None:
         if self.ctx.place is not LOOP:
@@ -266,11 +269,6 @@ class _Exchange:
             await self.ctx.go(LOOP)
         else:
             response.close()
-
-
-def _start_message(status: int, headers: Iterable[tuple[str, str]]) -> Message:
-    raw = [(_raw_name(name), value.encode("latin-1")) for name, value in headers]
-    return {"type": "http.response.start", "status": status, "headers": raw}
 
 
 @lru_cache(maxsize=512)

@@ -99,7 +99,7 @@ def whole_body(response: BaseResponse) -> bytes:
 def final_headers(response: Response, request: Request) -> Iterable[tuple[str, str]]:
     """The headers to send: Werkzeug's `get_wsgi_headers`, without an environ where none is needed."""
     plain = type(response).get_wsgi_headers is BaseResponse.get_wsgi_headers
-    if plain and response._status_code == 200 and (headers := response.whole_headers()) is not None:
+    if plain and (headers := response.untouched_headers()) is not None:
         return headers
     if plain and response.status_code not in BODILESS_STATUS and response.is_sequence:
         names = [name.lower() for name, _ in response.headers]

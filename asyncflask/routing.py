@@ -146,13 +146,16 @@ def _walk(node: _Node, parts: list[str], at: int, method: str, values: tuple[str
     while at < end:
         part = parts[at]
         child = node.static.get(part)
-        if child is not None and part and not node.dynamic:
-            node = child  # the only way on
-        elif child is None and part and node.only is not None:
-            node = node.only
+        if child is None:
+            only = node.only
+            if only is None or not part:
+                return _branch(node, child, parts, at, method, values)
+            node = only
             values += (part,)
-        else:
+        elif node.dynamic or not part:
             return _branch(node, child, parts, at, method, values)
+        else:
+            node = child  # the only way on
         at += 1
     for target in node.targets:
         if target is _DOUBT:

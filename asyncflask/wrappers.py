@@ -322,7 +322,7 @@ class _LazyHeaders:
     def __get__(self, response: Response | None, owner: type) -> t.Any:
         if response is None:
             return self
-        headers = response.__dict__["headers"] = Headers(response.whole_headers())
+        headers = response.__dict__["headers"] = Headers(response._own_headers())
         return headers
 
 
@@ -330,6 +330,7 @@ class Response(ResponseBase):
     """Flask's response: text/html, and a body that may also be an async iterable."""
 
     _content_type: str
+    _whole: list[bytes]
     if not t.TYPE_CHECKING:
         headers = _LazyHeaders()
 
@@ -358,17 +359,35 @@ class Response(ResponseBase):
         """A 200 with its body at hand, nearly every response: what Werkzeug's two initialisers would come to."""
         if isinstance(body, str):
             body = body.encode()
-        self.response = [body]
+        self.response = self._whole = [body]
         self._content_type = content_type
         self._status, self._status_code = "200 OK", 200
         self.direct_passthrough = direct_passthrough
         self._on_close = []
 
-    def whole_headers(self) -> list[tuple[str, str]] | None:
-        """The headers of a body at hand that nobody has looked at; None if there may be others."""
-        if "headers" in self.__dict__:
+    def _own_headers(self) -> list[tuple[str, str]]:
+        return [("Content-Type", self._content_type), ("Content-Length", str(len(self._whole[0])))]
+
+    def _is_untouched(self) -> bool:
+        """Whether it leaves as `_init_whole` made it: nobody changed status or body, nor looked at the headers."""
+        return (
+            "headers" not in self.__dict__
+            and self._status_code == 200
+            and self.response is self._whole
+            and len(self._whole) == 1
+            and type(self).get_wsgi_headers is ResponseBase.get_wsgi_headers
+        )
+
+    def untouched_headers(self) -> list[tuple[str, str]] | None:
+        """All headers to send, where that is known without looking at them."""
+        return self._own_headers() if self._is_untouched() else None
+
+    def untouched_raw_headers(self) -> list[tuple[bytes, bytes]] | None:
+        """`untouched_headers` as ASGI sends them."""
+        if not self._is_untouched():
             return None
-        return [("Content-Type", self._content_type), ("Content-Length", str(len(self.response[0])))]  # type: ignore[index]
+        length = b"%d" % len(self._whole[0])
+        return [(b"content-type", self._content_type.encode("latin-1")), (b"content-length", length)]
 
     @property
     def max_cookie_size(self) -> int:  # type: ignore[override]  # read only here, as in Flask

@@ -145,7 +145,9 @@ async def test_body_is_closed_though_the_answer_cannot_be_sent(app: Flask, style
 
 
 async def test_header_names_and_values_are_bytes_of_latin_1(app: Flask) -> None:
-    app.add_url_rule("/", "view", lambda: ("text", 200, [("X-Name", "é"), ("Set-Cookie", "a=b"), ("Set-Cookie", "c=d")]))
+    app.add_url_rule(
+        "/", "view", lambda: ("text", 200, [("X-Name", "é"), ("Set-Cookie", "a=b"), ("Set-Cookie", "c=d")])
+    )
     headers = (await get(app)).messages[0]["headers"]
     assert (b"x-name", b"\xe9") in headers
     assert [value for name, value in headers if name == b"set-cookie"] == [b"a=b", b"c=d"]
@@ -198,16 +200,15 @@ async def test_no_next_piece_before_the_last_one_was_sent(app: Flask, style: str
 
     add(app, "/", lambda: make_stream(kind, pieces), style)
     exchange = Exchange()
+    exchange.wire_open.clear()
     task = serve(app, exchange)
-    for number in range(5):
-        await wait_until(lambda number=number: len(exchange.messages) == number + 2)
+    for number in range(6):  # in the end each of these sends is still under way
+        await wait_until(lambda number=number: len(exchange.messages) == number + 1, 1)
+        await asyncio.sleep(0.01)
+        assert (len(exchange.messages), len(made)) == (number + 1, number)
+        exchange.wire_open.set()  # for this one send
         exchange.wire_open.clear()
-        await asyncio.sleep(0.01)
-        assert len(made) <= number + 2
-        before = len(made)
-        await asyncio.sleep(0.01)
-        assert len(made) == before
-        exchange.wire_open.set()
+    exchange.wire_open.set()
     await task
     assert exchange.text == "01234"
 
@@ -481,7 +482,7 @@ async def test_file_that_cannot_be_read_is_closed(app: Flask, style: str) -> Non
 
 async def test_static_files(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("a")
-    app = Flask(__name__, static_folder=str(tmp_path))
+    app = Flask(__name__, static_folder=str(tmp_path), static_url_path="/static")
     answer = await get(app, "/static/a.txt")
     assert (answer.status, answer.text, answer.headers["content-type"]) == (200, "a", "text/plain; charset=utf-8")
     for path in ("/static/missing", "/static/../edge.py", "/static//etc/passwd", "/static/"):
@@ -591,15 +592,13 @@ async def test_root_path(
     add(app, "/<path:rest>", view, style)
     app.add_url_rule("/there", "there", view)
     answer = await get(app, path, root_path=root)
-    if path == "":
-        assert answer.status in (200, 308)
+    if path == root:  # nothing is left below the mount point: Werkzeug adds the slash
+        assert (answer.status, answer.headers["location"]) == (308, f"http://localhost{root}/")
         return
-    from urllib.parse import quote
-
     assert answer.json == {
         "path": expected,
         "root": script,
-        "url": f"{quote(script)}/there",
+        "url": f"{script}/there",
         "rest": expected.lstrip("/"),
     }
 
@@ -759,7 +758,11 @@ async def test_placement_of_wrapped_functions(app: Flask) -> None:
 
     @app.get("/async")
     async def async_view() -> dict[str, str]:
-        return {"own": place(), "plain": await app.ensure_async(async_place)(), "other": await app.ensure_async(place)()}
+        return {
+            "own": place(),
+            "plain": await app.ensure_async(async_place)(),
+            "other": await app.ensure_async(place)(),
+        }
 
     app.add_url_rule("/nonblocking", "nonblocking", nonblocking(lambda: {"own": place()}))
     assert (await get(app, "/sync")).json == {"own": "thread", "plain": "thread", "other": LOOP}

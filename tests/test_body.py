@@ -146,7 +146,9 @@ def test_hook_reads_one_part_and_the_view_the_rest_over_wsgi(app: Flask, first: 
 async def test_declared_too_large_is_413_before_anything_is_read(app: Flask, style: str, what: str) -> None:
     app.config["MAX_CONTENT_LENGTH"] = 1000
     headers = [*{"form": FORM, "files": multipart(1)[0]}.get(what, [("Content-Type", "application/json")])]
-    exchange = Exchange("POST", f"/{style}/{what}", headers=[*headers, ("Content-Length", "1001")], pieces=[b"x" * 1001])
+    exchange = Exchange(
+        "POST", f"/{style}/{what}", headers=[*headers, ("Content-Length", "1001")], pieces=[b"x" * 1001]
+    )
     await exchange.run(app)
     assert (exchange.status, exchange.received) == (413, 0)
 
@@ -238,17 +240,17 @@ async def test_two_content_lengths_are_400(app: Flask) -> None:
 
 @pytest.mark.parametrize("style", STYLES)
 async def test_body_shorter_than_declared_is_400(app: Flask, style: str) -> None:
-    answer = await Exchange(
-        "POST", f"/{style}/data", headers=[("Content-Length", "10")], pieces=[b"abc", b"de"]
-    ).run(app)
+    answer = await Exchange("POST", f"/{style}/data", headers=[("Content-Length", "10")], pieces=[b"abc", b"de"]).run(
+        app
+    )
     assert answer.status == 400
 
 
 @pytest.mark.parametrize("style", STYLES)
 async def test_body_longer_than_declared_is_cut_or_400(app: Flask, style: str) -> None:
-    answer = await Exchange(
-        "POST", f"/{style}/data", headers=[("Content-Length", "4")], pieces=[b"abc", b"def"]
-    ).run(app)
+    answer = await Exchange("POST", f"/{style}/data", headers=[("Content-Length", "4")], pieces=[b"abc", b"def"]).run(
+        app
+    )
     assert answer.status == 400 or answer.json == {"size": 4}
 
 
@@ -420,9 +422,7 @@ async def test_early_answer_of_a_hook_does_not_wait_for_the_body(app: Flask) -> 
     def refuse() -> tuple[str, int]:
         return "no", 401
 
-    exchange = Exchange(
-        "POST", "/async/data", headers=[("Content-Length", "1000000")], pieces=[b"x" * 10], ends=False
-    )
+    exchange = Exchange("POST", "/async/data", headers=[("Content-Length", "1000000")], pieces=[b"x" * 10], ends=False)
     await exchange.run(app)
     assert (exchange.status, exchange.received) == (401, 1)
 
