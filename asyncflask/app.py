@@ -620,11 +620,12 @@ class Flask(Scaffold):
 
     async def asgi_app(self, scope: ft.Scope, receive: ft.Receive, send: ft.Send) -> None:
         """The application as ASGI 3 knows it."""
-        await _face("asgi")(self, scope, receive, send)
+        await _edge("asgi")[scope["type"]](self, scope, receive, send)
 
     def wsgi_app(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """The application as WSGI knows it (PEP 3333)."""
-        return t.cast(Iterable[bytes], _face("wsgi")(self, environ, start_response))
+        answer: Iterable[bytes] = _edge("wsgi")(self, environ, start_response)
+        return answer
 
     def __call__(self, *args: t.Any) -> t.Any:
         """`(scope, receive, send)` is ASGI, `(environ, start_response)` is WSGI."""
@@ -632,9 +633,9 @@ class Flask(Scaffold):
 
 
 @cache
-def _face(name: str) -> Callable[..., t.Any]:
-    """An edge, imported when first served: asyncio costs those nothing who do not need it."""
-    return t.cast(Callable[..., t.Any], import_module(f".{name}", __package__).serve)
+def _edge(name: str) -> t.Any:
+    """What serves a face, imported when first needed: asyncio costs those nothing who do not need it."""
+    return import_module(f".{name}", __package__).SERVE
 
 
 def _rule_methods(view_func: t.Any, methods: t.Any) -> set[str]:

@@ -33,14 +33,6 @@ _BODILESS_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 _END: t.Any = object()
 
 
-def serve(app: Flask, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-    """Answer one scope. Raises ValueError for a type that the specification does not have."""
-    handler = _HANDLERS.get(scope["type"])
-    if handler is None:
-        raise ValueError(f"Unknown ASGI scope type {scope['type']!r}.")
-    return handler(app, scope, receive, send)
-
-
 # http
 
 
@@ -296,4 +288,9 @@ async def _serve_lifespan(app: Flask, scope: Scope, receive: Receive, send: Send
             return
 
 
-_HANDLERS = {"http": _serve_http, "websocket": _refuse_websocket, "lifespan": _serve_lifespan}
+class _Handlers(dict[str, t.Callable[[t.Any, t.Any, t.Any, t.Any], Awaitable[None]]]):
+    def __missing__(self, kind: str) -> t.NoReturn:
+        raise ValueError(f"Unknown ASGI scope type {kind!r}.")
+
+
+SERVE = _Handlers({"http": _serve_http, "websocket": _refuse_websocket, "lifespan": _serve_lifespan})

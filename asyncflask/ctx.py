@@ -287,7 +287,7 @@ class RequestContext(_Context):
         if self._opened_session is None and self._session_is_lazy:
             interface = self.app.session_interface
             session = interface.open_session(self.app, self.request)
-            self._opened_session = interface.make_null_session(self.app) if session is None else session
+            self._opened_session = self._null_session() if session is None else session
         return self._opened_session
 
     @_session.setter
@@ -303,61 +303,93 @@ class RequestContext(_Context):
         return session
 
     async def _open(self) -> None:
+        if not self._open_at_once():
+            await self._open_waiting()
+
+    def _open_at_once(self) -> bool:
+        """Make the contexts current, and open them if nothing has to be waited for; else False."""
         app = self.app
         app_ctx = None if self.fresh_app_context else _cv_app.get(None)
-        self.fresh_app_context = False  # pushed again, as for a stream, it shares the recorded one
         if app_ctx is None or app_ctx.app is not app:
+            self.fresh_app_context = False  # pushed again, as for a stream, it shares the recorded one
             app_ctx = app.app_context()
             app_ctx._cv_tokens.append(_cv_app.set(app_ctx))
+            is_pushed = True
         else:
-            app_ctx = None
+            is_pushed = False
         self._cv_tokens.append(_cv_request.set(self))
-        self._app_contexts.append(app_ctx)
-        if app_ctx is not None and appcontext_pushed.receivers:
-            await emit(self, appcontext_pushed, app)
+        self._app_contexts.append(app_ctx if is_pushed else None)
+        if len(self._cv_tokens) > 1:
+            return not (is_pushed and appcontext_pushed.receivers)
+        if self.plan is None:
+            self.plan = app._plan(None if self.matched is None else self.matched[0].endpoint)
+        self._session_is_lazy = self.plan.session_is_lazy
+        if not self._session_is_lazy or appcontext_pushed.receivers:
+            return False
+        self._match()
+        return True
+
+    async def _open_waiting(self) -> None:
+        if self._app_contexts[-1] is not None:
+            await emit(self, appcontext_pushed, self.app)
         if len(self._cv_tokens) > 1:
             return
         # The session first: URL converters may use it, and opening it may itself match the request.
-        if self.plan is None:
-            self.plan = app._plan(None if self.matched is None else self.matched[0].endpoint)
-        if self.plan.session_is_lazy:
-            self._session_is_lazy = True
-        elif self._opened_session is None:
-            await self._open_session()
+        if self._opened_session is None and not self._session_is_lazy:
+            session = await self.call(self.plan.open_session, self.app, self.request)
+            self._opened_session = self._null_session() if session is None else session
+        self._match()
+
+    def _null_session(self) -> SessionMixin:
+        return self.app.session_interface.make_null_session(self.app)
+
+    def _match(self) -> None:
         request = self.request
         if request.url_rule is None and request.routing_exception is None:
             self.match_request()
         if self.matched is None:
-            self.plan = app._plan(request.endpoint)
-
-    async def _open_session(self) -> None:
-        session = await self.call(self.plan.open_session, self.app, self.request)
-        self._opened_session = self.app.session_interface.make_null_session(self.app) if session is None else session
+            self.plan = self.app._plan(request.endpoint)
 
     async def _close(self, exc: BaseException | None) -> None:
         plan = self.plan
-        last = len(self._cv_tokens) == 1
+        app_ctx = None
         try:
-            if last:
-                if plan.tears_down or request_tearing_down.receivers:
-                    await plan.stages.do_teardown_request(self, exc)
-                self.request.close()
+            if len(self._cv_tokens) == 1 and (plan.tears_down or request_tearing_down.receivers):
+                await plan.stages.do_teardown_request(self, exc)
         finally:
-            current = _cv_request.get()
-            app_ctx = self._app_contexts.pop(_reset(_cv_request, self._cv_tokens))
-            if last and ("environ" in self.request.__dict__ or self.request.routing_exception is not None):
-                self._break_cycles(self.request)
+            app_ctx = self._unbind()
             if app_ctx is not None:
-                if plan.tears_down_app or appcontext_tearing_down.receivers or appcontext_popped.receivers:
-                    await app_ctx._close(exc, self)
-                else:
-                    app_ctx._unbind()
+                await app_ctx._close(exc, self)
+
+    def _closes_at_once(self) -> bool:
+        """Whether no teardown and no signal's receiver has to be waited for."""
+        plan = self.plan
+        listeners = appcontext_tearing_down.receivers or appcontext_popped.receivers or request_tearing_down.receivers
+        return not (plan.tears_down or plan.tears_down_app or listeners)
+
+    def _close_at_once(self) -> None:
+        app_ctx = self._unbind()
+        if app_ctx is not None:
+            app_ctx._unbind()
+
+    def _unbind(self) -> AppContext | None:
+        """Leave this context. Gives the application context that was pushed with it, which is still to be left."""
+        request = self.request
+        if len(self._cv_tokens) == 1:
+            request.close()
+            if request.has_environ or request.routing_exception is not None:
+                self._break_cycles(request)
+        current = _cv_request.get()
+        app_ctx = self._app_contexts.pop(_reset(_cv_request, self._cv_tokens))
         if current is not self:
+            if app_ctx is not None:
+                app_ctx._unbind()
             _raise_wrong_pop(current, self, "request")
+        return app_ctx
 
     def _break_cycles(self, request: Request) -> None:
         """What refers back to the request is let go, so that its memory is free without the garbage collector."""
-        if "environ" in request.__dict__:
+        if request.has_environ:
             request.environ["werkzeug.request"] = None
         if request.routing_exception is not None:
             request.routing_exception.__traceback__ = None

@@ -43,7 +43,8 @@ async def handle(ctx: RequestContext, render: Callable[[Response], T]) -> T:
     error: BaseException | None = None
     try:
         try:
-            await ctx._open()
+            if not ctx._open_at_once():
+                await ctx._open_waiting()
             response = await ctx.plan.stages.full_dispatch_request(ctx)
         except Exception as caught:
             error = caught
@@ -53,12 +54,15 @@ async def handle(ctx: RequestContext, render: Callable[[Response], T]) -> T:
             raise
         return render(response)
     finally:
-        if "environ" in ctx.request.__dict__:
+        if ctx.request.has_environ:
             _preserve_context(ctx)
         if error is not None and app.should_ignore_error(error):
             error = None
         try:
-            await ctx._close(error)
+            if ctx._closes_at_once():
+                ctx._close_at_once()
+            else:
+                await ctx._close(error)
         finally:
             error = None  # its traceback holds this frame: no cycle
 

@@ -163,7 +163,7 @@ class _Field:
             return self
         scope = request._scope
         value = self.from_environ(request.environ) if scope is None else self.from_scope(scope)
-        request.__dict__[self.name] = value
+        setattr(request, self.name, value)
         return value
 
 
@@ -197,6 +197,9 @@ class Request(RequestBase):
     routing_exception: HTTPException | None = None
     _scope: Scope | None = None
     _stream: t.IO[bytes] | None = None
+    # Whether these were made; to look into `__dict__` would cost each request more.
+    has_environ = False
+    _has_form = False
 
     if not t.TYPE_CHECKING:  # declared by Werkzeug, set in its initialiser; here they wait until they are asked for
         method = _Field(lambda scope: scope["method"], lambda environ: environ.get("REQUEST_METHOD", "GET").upper())
@@ -227,6 +230,7 @@ class Request(RequestBase):
 
     def __init__(self, environ: WSGIEnvironment, populate_request: bool = True, shallow: bool = False) -> None:
         self.environ = environ
+        self.has_environ = True
         self.shallow = shallow
         if populate_request and not shallow:
             environ["werkzeug.request"] = self
@@ -250,6 +254,7 @@ class Request(RequestBase):
     @cached_property
     def environ(self) -> WSGIEnvironment:
         assert self._scope is not None
+        self.has_environ = True
         return build_environ(self._scope, self._input)
 
     @property
@@ -279,7 +284,7 @@ class Request(RequestBase):
         if self._scope is None:
             stream = get_input_stream(self.environ)
         else:
-            stream = self.input_stream if "environ" in self.__dict__ else self._input
+            stream = self.input_stream if self.has_environ else self._input
         return stream if limit is None else t.cast("t.IO[bytes]", LimitedBody(stream, limit))
 
     def _get_stream_for_parsing(self) -> t.IO[bytes]:
@@ -296,10 +301,11 @@ class Request(RequestBase):
 
     def close(self) -> None:
         """Close uploaded files, if there are any."""
-        if "files" in self.__dict__:
+        if self._has_form:
             super().close()
 
     def _load_form_data(self) -> None:
+        self._has_form = True
         super()._load_form_data()
         if current_app and current_app.debug and self.mimetype != "multipart/form-data" and not self.files:
             from .debughelpers import attach_enctype_error_multidict

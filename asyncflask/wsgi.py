@@ -44,6 +44,9 @@ def serve(app: Flask, environ: WSGIEnvironment, start_response: StartResponse) -
     return drive(handle(ctx, render))
 
 
+SERVE = serve
+
+
 @cache
 def _answers_natively(cls: t.Any) -> bool:
     """Whether a class of responses leaves to Werkzeug how it is called, so that a whole body needs no call."""

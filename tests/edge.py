@@ -128,5 +128,5 @@ async def get_many(app: t.Any, paths: Iterable[str]) -> list[Exchange]:
 
 async def wait_until(condition: Callable[[], object], seconds: float = 5) -> None:
     async with asyncio.timeout(seconds):
-        while not condition():
+        while not condition():  # noqa: ASYNC110  # threads change it too
             await asyncio.sleep(0.002)

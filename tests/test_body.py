@@ -223,7 +223,9 @@ async def test_hook_may_raise_the_limit(app: Flask, style: str) -> None:
         assert answer.json == {"size": 80}
 
 
-@pytest.mark.parametrize("length", ["-5", "abc", "+5", "5 5", "", " 5", "5,5", "٥", "0x5", "1_0", "5.0", "9" * 5000])
+@pytest.mark.parametrize(
+    "length", ["-5", "abc", "+5", "5 5", "", " 5", "5,5", "\u0665", "0x5", "1_0", "5.0", "9" * 5000]
+)
 @pytest.mark.parametrize("style", STYLES)
 @pytest.mark.parametrize("limit", [None, 1000])
 async def test_content_length_that_is_no_number_is_400(app: Flask, style: str, length: str, limit: int | None) -> None:
@@ -625,7 +627,7 @@ def test_wsgi_limits(app: Flask, style: str) -> None:
     chunked = {"wsgi.input_terminated": True, "HTTP_TRANSFER_ENCODING": "chunked"}
     stream = io.BytesIO(b"x" * 1000)
     assert client.post(f"/{style}/data", input_stream=stream, environ_overrides=chunked).status_code == 413
-    for length in ("-5", "abc", "٥"):
+    for length in ("-5", "abc", "\u0665"):
         overrides = {"CONTENT_LENGTH": length}
         assert client.post(f"/{style}/data", environ_overrides=overrides).status_code == 400
 

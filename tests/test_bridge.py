@@ -595,13 +595,9 @@ def test_error_of_an_async_generator_crosses_after_its_pieces() -> None:
         yield 1
         raise KeyError("x")
 
-    seen = []
-
-    def read() -> None:
-        seen.extend(iterate_sync(numbers()))
-
+    seen: list[int] = []
     with pytest.raises(KeyError):
-        in_thread(lambda: [seen.append(number) for number in iterate_sync(numbers())])
+        in_thread(lambda: seen.extend(iterate_sync(numbers())))
     assert seen == [1]
 
 

@@ -378,14 +378,14 @@ def test_threads_end_with_their_application() -> None:
     app = Flask(__name__)
     app.add_url_rule("/", "view", lambda: "text")
 
-    async def serve() -> None:
+    async def serve(app: Flask) -> None:
         exchange = make_exchange("/")
         await app(exchange.scope, exchange.receive, exchange.send)
 
-    asyncio.run(serve())
+    asyncio.run(serve(app))
     ids = {lane.thread_id for lane in app._workers.lanes}
     assert ids
-    del app, serve
+    del app
     gc.collect()
     end = time.monotonic() + 2
     while ids & {thread.ident for thread in threading.enumerate()}:

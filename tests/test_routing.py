@@ -23,7 +23,7 @@ UUID = "12345678-1234-5678-1234-567812345678"
 
 # -- rules from a grammar
 
-STATIC = st.sampled_from(["a", "b", "ab", "é", "1", "a.b", "a b", "x-y", "|", "%", "+", "١", "a\n"])
+STATIC = st.sampled_from(["a", "b", "ab", "é", "1", "a.b", "a b", "x-y", "|", "%", "+", "\u0661", "a\n"])
 CONVERTER = st.sampled_from(
     [
         "",
@@ -72,9 +72,45 @@ MAP_OPTIONS = st.fixed_dictionaries(
         "default_subdomain": st.sampled_from(["", "api"]),
     },
 )
-PIECE = st.sampled_from(
-    ["", "a", "b", "c", "ab", "aa", "abc", "é", "1", "01", "12", "13", "-1", "1.5", "-1.5", "١٢", "१.५", "²", UUID]
-    + ["a-b", "a.b", "x-y", "a b", "|", "%", "+", ".", "..", "\n", "a\n", "1\n", "\x00", "a\\b", "𝟙", "A", "9" * 4400]
+PIECE = st.sampled_from(  # digits of many scripts
+    [
+        "",
+        "a",
+        "b",
+        "c",
+        "ab",
+        "aa",
+        "abc",
+        "é",
+        "1",
+        "01",
+        "12",
+        "13",
+        "-1",
+        "1.5",
+        "-1.5",
+        "١٢",
+        "१.५",
+        "²",
+        UUID,
+        "a-b",
+        "a.b",
+        "x-y",
+        "a b",
+        "|",
+        "%",
+        "+",
+        ".",
+        "..",
+        "\n",
+        "a\n",
+        "1\n",
+        "\x00",
+        "a\\b",
+        "\U0001d7d9",
+        "A",
+        "9" * 4400,
+    ]
 )
 PATH = st.builds(
     lambda pieces, start: start + "/".join(pieces),

@@ -1,4 +1,4 @@
-"""The Runner: a request's coroutine between the loop and its thread. Affinity, cancellation, isolation, many at once."""
+"""The Runner: a request's coroutine between the loop and its thread. Affinity, cancellation, isolation."""
 
 from __future__ import annotations
 
