@@ -66,37 +66,34 @@ class Runner(Home, t.Generic[T]):
         self.bound = True
 
     def __await__(self) -> Generator[t.Any, t.Any, T]:
+        send, throw, run = self.coro.send, self.coro.throw, self.context.run
+        value = None
         try:
-            return (yield from self._run())
+            if self.start is THREAD:
+                yield from self._leg_in_thread(self.pool.submit)
+            while self.result is None:
+                error, self.error = self.error, None
+                try:
+                    command = run(send, value) if error is None else run(throw, error)
+                except StopIteration as stop:
+                    return t.cast(T, stop.value)
+                finally:
+                    del error
+                value = None
+                if command is TO_THREAD:
+                    yield from self._leg_in_thread(self._put_in_lane)
+                elif command is not TO_LOOP:
+                    try:
+                        value = yield command
+                    except BaseException as thrown:
+                        self.error = thrown
+            if self.error is not None:
+                raise self.error
+            return self.result()
         finally:
             if self.bound:
                 t.cast(PoolLane, self._lane).bound -= 1
-            del self.context  # it holds this Runner (cv_home): no cycle is left behind
-
-    def _run(self) -> Generator[t.Any, t.Any, T]:
-        send, throw, run = self.coro.send, self.coro.throw, self.context.run
-        value = None
-        if self.start is THREAD:
-            yield from self._leg_in_thread(self.pool.submit)
-        while self.result is None:
-            error, self.error = self.error, None
-            try:
-                command = run(send, value) if error is None else run(throw, error)
-            except StopIteration as stop:
-                return t.cast(T, stop.value)
-            finally:
-                del error
-            value = None
-            if command is TO_THREAD:
-                yield from self._leg_in_thread(self._put_in_lane)
-            elif command is not TO_LOOP:
-                try:
-                    value = yield command
-                except BaseException as thrown:
-                    self.error = thrown
-        if self.error is not None:
-            raise self.error
-        return self.result()
+            del self.context, run  # they hold this Runner (cv_home): no cycle is left behind
 
     def _put_in_lane(self, leg: PoolJob) -> None:
         self.lane.put(partial(leg, t.cast(PoolLane, self.lane)))
@@ -137,7 +134,10 @@ class Runner(Home, t.Generic[T]):
             self.result = partial(_raise, [raised])
         finally:
             del error
-        return partial(self.mailbox.post, self._end_leg)
+        return self._tell_loop
+
+    def _tell_loop(self) -> None:
+        self.mailbox.post(self._end_leg)
 
     def _end_leg(self) -> None:
         self.leg_over = True

@@ -435,7 +435,7 @@ async def test_early_answer_of_a_hook_does_not_wait_for_the_body(app: Flask) -> 
 @pytest.mark.parametrize("style", STYLES)
 @pytest.mark.parametrize("pieces", [[], [b"x" * 10], [b"x" * 10, b"y"]])
 async def test_body_that_stalls_is_408_and_others_go_on(app: Flask, style: str, pieces: list[bytes]) -> None:
-    app.config.update(BODY_TIMEOUT=0.1, WORKER_THREADS=1)
+    app.config.update(BODY_TIMEOUT=0.1, WORKER_THREADS=2)
     torn_down: list[t.Any] = []
     app.teardown_request(lambda error: torn_down.append(error))
     headers = [("Content-Length", "1000")]

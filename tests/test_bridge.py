@@ -525,9 +525,7 @@ def test_mailbox_is_that_of_the_loop_asked_for() -> None:
     sys.setswitchinterval(1e-6)
 
     def ask(loop: asyncio.AbstractEventLoop) -> None:
-        for _ in range(20_000):
-            if mailbox_of(loop).loop is not loop:
-                wrong.append(loop)
+        wrong.extend(loop for _ in range(20_000) if mailbox_of(loop).loop is not loop)
 
     loops = [asyncio.new_event_loop() for _ in range(3)]
     threads = [threading.Thread(target=ask, args=(loop,)) for loop in loops]

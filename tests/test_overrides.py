@@ -80,7 +80,6 @@ LOGGED = tuple(name for name in CYCLE if name not in ("ensure_sync", "create_url
 def test_each_override_with_super(name, tmp_path):
     """One overridden method at a time; what it and all hooks see is as in Flask."""
     import flask
-
     from faces import make_folder
 
     make_folder(tmp_path)

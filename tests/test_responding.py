@@ -50,7 +50,7 @@ def test_changes_in_after_request(name, tmp_path):
 
     def scenario(web: Web):
         app = web.app()
-        app.after_request(web.fn(lambda response: CHANGES[name](response) and None or response))
+        app.after_request(web.fn(lambda response: (CHANGES[name](response) and None) or response))
         app.route("/")(web.fn(lambda: "body"))
         app.add_url_rule("/json", "json", web.fn(lambda: {"a": 1}))
         app.add_url_rule("/three", "three", web.fn(lambda: ("body", 201, {"X-B": "2"})))
