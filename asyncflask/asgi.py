@@ -43,7 +43,7 @@ async def _serve_http(app: Flask, scope: Scope, receive: Receive, send: Send) ->
     if len(headers) != len(scope["headers"]):
         headers = _join_repeated(scope["headers"])
     reader = stream = refusal = None
-    if _may_have_body(scope["method"], headers):
+    if scope["method"] not in _BODILESS_METHODS or b"content-length" in headers or b"transfer-encoding" in headers:
         reader = BodyReader(receive, app.config["BODY_TIMEOUT"])
         stream, refusal = await _begin_body(app, reader, headers.get(b"content-length"))
     plan = app._plan(None)
@@ -74,21 +74,15 @@ def _join_repeated(headers: Iterable[tuple[bytes, bytes]]) -> dict[bytes, bytes]
     return joined
 
 
-def _may_have_body(method: str, headers: dict[bytes, bytes]) -> bool:
-    """Without a length there may be one all the same: in HTTP/2, or where a server took the field away."""
-    length = headers.get(b"content-length")
-    if length is not None:
-        return length != b"0"
-    return method not in _BODILESS_METHODS or b"transfer-encoding" in headers
-
-
 async def _begin_body(app: Flask, reader: BodyReader, length: bytes | None) -> tuple[t.IO[bytes], HTTPException | None]:
     """The body as a file, its first piece taken unless the declared length is too much; or why it is refused."""
     if length is not None and not length.isdigit():
         return BytesIO(), BadRequest("The Content-Length header is not a number.")
     limit = app.config["MAX_CONTENT_LENGTH"]
     first = b""
-    if length is None or limit is None or int(length) <= limit:
+    if length == b"0":
+        reader.complete = True
+    elif length is None or limit is None or int(length) <= limit:
         try:
             first = await reader.read()
         except HTTPException as error:
@@ -138,19 +132,20 @@ class _Exchange:
 
     async def _refuse(self, error: HTTPException) -> None:
         """Answer without the request cycle."""
-        response, start = self._render(make_response(self.ctx.app, error))
-        await self._send_whole(start, whole_body(response))
+        _, start, body = self._render(make_response(self.ctx.app, error))
+        await self.send(start)
+        await self._send_piece(body or b"", more=False)
 
     async def answer(self) -> None:
         ctx = self.ctx
-        response, start = await handle(ctx, self._render)
-        if ctx.request.method == "HEAD" or start["status"] in BODILESS_STATUS:
-            await self._send_whole(start, b"")
-            await self._close(response, exhausted=False)
-        elif response.is_sequence:
-            await self._send_whole(start, whole_body(response))
-            if response._on_close:
-                await self._close(response, exhausted=True)
+        response, start, body = await handle(ctx, self._render)
+        if body is not None:
+            if ctx.place is not LOOP:
+                await ctx.go(LOOP)
+            await self.send(start)
+            await self.send({"type": "http.response.body", "body": body, "more_body": False})
+            if response._on_close or type(response.response) is not list:
+                await self._close(response, exhausted=False)
         elif response.is_async:
             await self._stream_async(response, start)
         elif ctx.moves:
@@ -159,18 +154,18 @@ class _Exchange:
             ctx.moves = True
             await Runner(self._stream_sync(response, start), ctx.app._workers, LOOP)
 
-    def _render(self, response: Response) -> tuple[Response, Message]:
+    def _render(self, response: Response) -> tuple[Response, Message, bytes | None]:
+        """The start of the response, and its body where that is at hand."""
+        status = response.status_code
         raw = response.untouched_raw_headers()
         if raw is None:
             headers = final_headers(response, self.ctx.request)
             raw = [(_raw_name(name), value.encode("latin-1")) for name, value in headers]
-        return response, {"type": "http.response.start", "status": response.status_code, "headers": raw}
-
-    async def _send_whole(self, start: Message, body: bytes) -> None:
-        if self.ctx.place is not LOOP:
-            await self.ctx.go(LOOP)
-        await self.send(start)
-        await self.send({"type": "http.response.body", "body": body, "more_body": False})
+        if self.ctx.request.method == "HEAD" or status in BODILESS_STATUS:
+            body: bytes | None = b""
+        else:
+            body = whole_body(response) if response.is_sequence else None
+        return response, {"type": "http.response.start", "status": status, "headers": raw}, body
 
     # Streaming: each piece is made before the next, and `send` waits while the client is slow.
 

@@ -188,8 +188,8 @@ def _branch(node: _Node, child: _Node | None, parts: list[str], at: int, method:
 
 def find_fast(app: Flask, request: Request, path_info: str) -> Match | None:
     """The rule of a request if it is beyond doubt. The host must play no part (see also Plan.matches_fast)."""
-    url_map = app.url_map
     if not path_info or request.trusted_hosts is not None or app.config["TRUSTED_HOSTS"] is not None:
         return None
-    matcher = url_map.__dict__.get("_fast") or (url_map.fast if isinstance(url_map, Map) else None)
+    url_map = app.url_map
+    matcher = getattr(url_map, "_fast", None) or (url_map.fast if isinstance(url_map, Map) else None)
     return None if matcher is None else matcher.find(request.method, "/" + path_info.lstrip("/"))

@@ -19,7 +19,9 @@ METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 
 def rules_of(app):
-    return sorted((rule.rule, rule.endpoint, sorted(rule.methods or ()), rule.subdomain) for rule in app.url_map.iter_rules())
+    return sorted(
+        (rule.rule, rule.endpoint, sorted(rule.methods or ()), rule.subdomain) for rule in app.url_map.iter_rules()
+    )
 
 
 def allowed(answer):
@@ -282,7 +284,8 @@ def test_converters_and_weights(web: Web):
     client = web.client(app)
     paths = (
         "/a b", "/i/007", "/i/-1", "/i/x", "/i/4/r", "/i/5/r", "/f/1.5", "/f/1", "/f/-1.5/s", "/a/one", "/a/three",
-        "/u/12345678-1234-1234-1234-123456789abc", "/u/x", "/p/a/b/c", "/p/a/b/end", "/p/fixed", "/p/", "/s/ab", "/s/abc",
+        "/u/12345678-1234-1234-1234-123456789abc", "/u/x", "/p/a/b/c", "/p/a/b/end", "/p/fixed", "/p/",
+        "/s/ab", "/s/abc",
         "/l/a+b", "/l/refused", "/v/a.b", "/v/a-1", "/v/a.b-1", "/ü/ä", "/%C3%BC/%C3%A4", "/d/one/two", "/d/x/two",
         "/d/one/y", "/d/x/y", "/%FF", "/", "/i/" + "9" * 30,
     )  # fmt: skip
@@ -296,7 +299,13 @@ def test_host_matching(web: Web):
     add("/", host="b.example:8080")
     add("/", host="<name>.users.example")
     client = web.client(app)
-    bases = ("http://a.example", "http://b.example", "http://b.example:8080", "https://x.users.example", "http://c.example")
+    bases = (
+        "http://a.example",
+        "http://b.example",
+        "http://b.example:8080",
+        "https://x.users.example",
+        "http://c.example",
+    )
     return [client.get("/", base_url=base) for base in bases] + [
         client.get("/static/hello.txt", base_url=base).status for base in ("http://files.example", "http://a.example")
     ]
@@ -336,7 +345,9 @@ def test_default_subdomain_and_trusted_hosts(web: Web):
     return [*seen, client.get("/", base_url="http://evil.example")]
 
 
-@pytest.mark.parametrize("host", ["a/?x=", "a@b", "a b", "exa mple.com", "a:99999", "a:b", "ü", "[::1]:80", "a,b", "", ".", "a..b", "x" * 64])
+@pytest.mark.parametrize(
+    "host", ["a/?x=", "a@b", "a b", "exa mple.com", "a:99999", "a:b", "ü", "[::1]:80", "a,b", "", ".", "a..b", "x" * 64]
+)
 @both_faces
 def test_strange_hosts_get_flasks_answer(host, face, tmp_path):
     import flask
@@ -640,8 +651,12 @@ def test_url_defaults_and_preprocessors(web: Web):
         api.g.lang = (values or {}).pop("lang", "default")
 
     app.before_request(lambda: order.append("before"))
-    app.add_url_rule("/<lang>/page", "page", lambda: f"{api.g.lang} {api.url_for('page')} {api.url_for('page', lang='x')}")
-    app.add_url_rule("/plain", "plain", lambda: f"{api.g.lang} {api.url_for('page')} {api.url_for('plain')}")
+
+    def urls():
+        return f"{api.g.lang} {api.url_for('page')} {api.url_for('page', lang='x')} {api.url_for('plain')}"
+
+    app.add_url_rule("/<lang>/page", "page", urls)
+    app.add_url_rule("/plain", "plain", urls)
     client = web.client(app)
     return client.get("/de/page"), client.get("/plain"), client.get("/none/such"), order
 
@@ -662,7 +677,9 @@ def test_redirect(web: Web):
     for cls in (web.api.Flask, App):
         app = cls("app", root_path=str(web.folder))
         app.add_url_rule("/r/<int:code>", "r", lambda code: web.api.redirect("/ziel?a=ü&b= ", code))
-        app.add_url_rule("/full", "full", lambda: web.api.redirect("http://other/<x>", Response=werkzeug.wrappers.Response))
+        app.add_url_rule(
+            "/full", "full", lambda: web.api.redirect("http://other/<x>", Response=werkzeug.wrappers.Response)
+        )
         client = web.client(app)
         seen += [client.get(f"/r/{code}") for code in (301, 302, 303, 305, 307, 308)]
         seen.append(client.get("/full"))
@@ -770,14 +787,6 @@ def make_values(api):
     }
 
 
-def has_async_kinds():
-    async def pieces():
-        yield "a"
-        yield b"b"
-
-    return {"async generator": pieces, "coroutine": None}
-
-
 @pytest.mark.parametrize("name", make_values(asyncflask))
 def test_return_values(name):
     """Each value, by a sync and an async view, on both faces; errors are compared by class."""
@@ -834,7 +843,7 @@ def test_async_values(face):
         yield b"b"
 
     @app.route("/made")
-    def made():
+    def in_a_tuple():
         return pieces(), 201, {"X-A": "1"}
 
     @app.route("/plain")
@@ -864,7 +873,9 @@ def test_response_class(web: Web):
         if name in ("str", "dict", "werkzeug", "wsgi", "exception", "response", "made nothing", "jsonify", "three"):
             app.add_url_rule(f"/{name}", name, make)
     client = web.client(app)
-    seen = [client.open(f"/{name}", method=m) for name in sorted(app.view_functions) for m in ("GET", "OPTIONS", "DELETE")]
+    seen = [
+        client.open(f"/{name}", method=m) for name in sorted(app.view_functions) for m in ("GET", "OPTIONS", "DELETE")
+    ]
     return seen, client.get("/no/such")
 
 
@@ -941,7 +952,20 @@ def test_session(web: Web):
     app.add_url_rule("/untouched", "untouched", web.fn(lambda: "untouched"))
     app.add_url_rule("/clear", "clear", web.fn(clear))
     client = web.client(app)
-    paths = ("/get", "/untouched", "/put/a/1", "/get", "/untouched", "/in", "/len", "/bool", "/put/b/2", "/get", "/clear", "/get")
+    paths = (
+        "/get",
+        "/untouched",
+        "/put/a/1",
+        "/get",
+        "/untouched",
+        "/in",
+        "/len",
+        "/bool",
+        "/put/b/2",
+        "/get",
+        "/clear",
+        "/get",
+    )
     answers = [client.get(path) for path in paths]
     return [(a.status, a.text, a.header("Vary"), len(a.headers_of("Set-Cookie"))) for a in answers]
 
@@ -1002,8 +1026,10 @@ def test_request_data(web: Web):
     def echo():
         r = api.request
         return {
-            "method": r.method, "path": r.path, "full": r.full_path, "url": r.url, "base": r.base_url, "root": r.root_url,
-            "args": r.args.to_dict(False), "form": r.form.to_dict(False), "files": {k: f.read().decode() for k, f in r.files.items()},
+            "method": r.method, "path": r.path, "full": r.full_path, "url": r.url, "base": r.base_url,
+            "root": r.root_url,
+            "args": r.args.to_dict(False), "form": r.form.to_dict(False),
+            "files": {k: f.read().decode() for k, f in r.files.items()},
             "json": r.get_json(silent=True), "data": r.get_data().decode("latin-1"), "type": r.content_type,
             "host": r.host, "scheme": r.scheme, "secure": r.is_secure, "cookies": r.cookies.to_dict(),
             "endpoint": r.endpoint, "blueprint": r.blueprint, "rule": r.url_rule.rule, "view_args": r.view_args,

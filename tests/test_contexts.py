@@ -245,7 +245,17 @@ def test_g(web: Web):
         g = web.api.g
         g.a = 1
         g.b = 2
-        seen = [g.a, "a" in g, "c" in g, sorted(g), g.get("a"), g.get("c"), g.get("c", 3), g.pop("a"), g.pop("a", "gone")]
+        seen = [
+            g.a,
+            "a" in g,
+            "c" in g,
+            sorted(g),
+            g.get("a"),
+            g.get("c"),
+            g.get("c", 3),
+            g.pop("a"),
+            g.pop("a", "gone"),
+        ]
         seen += [fails(g.pop, "a"), fails(lambda: g.a), g.setdefault("d", []), g.setdefault("d", 1), g.setdefault("e")]
         del g.b
         seen += [fails(delattr, g, "b"), sorted(g), repr(g), hasattr(g, "nope"), vars(g._get_current_object())]
@@ -302,7 +312,9 @@ def test_contexts_take_attributes_and_keep_their_identity(web: Web):
         ids.append((id(ctx), id(outer), id(api.request._get_current_object()), id(api.g._get_current_object())))
         ctx.own = outer.own = api.request.own = getattr(ctx, "own", 0) + 1
         seen.append((ctx.own, outer.own, api.request.own, weakref.ref(ctx)() is ctx, weakref.ref(outer)() is outer))
-        seen.append((outer.app is app, ctx.app is app, outer.g is api.g._get_current_object(), ctx.request is api.request))
+        seen.append(
+            (outer.app is app, ctx.app is app, outer.g is api.g._get_current_object(), ctx.request is api.request)
+        )
         return args[0] if args and isinstance(args[0], api.Response) else None
 
     app.before_request(web.fn(look))
@@ -323,12 +335,17 @@ def test_attributes_of_contexts(web: Web):
         copy = ctx.copy()
         seen = [
             ctx.app is app, ctx.request.path, ctx.session == {}, ctx.flashes, ctx.url_adapter is not None, repr(ctx),
-            ctx.request.view_args, ctx.request.endpoint, copy.request is ctx.request, copy is ctx, type(copy) is type(ctx),
+            ctx.request.view_args, ctx.request.endpoint, copy.request is ctx.request, copy is ctx,
+            type(copy) is type(ctx),
             ctx.session.accessed, web.api.globals.app_ctx.url_adapter, hasattr(web.api.globals.app_ctx, "session"),
         ]  # fmt: skip
         ctx.session["x"] = 1
         with copy:
-            seen += [web.api.session["x"], web.api.request.view_args, web.api.globals.request_ctx._get_current_object() is copy]
+            seen += [
+                web.api.session["x"],
+                web.api.request.view_args,
+                web.api.globals.request_ctx._get_current_object() is copy,
+            ]
     fresh = app.test_request_context("/1")
     return [*seen, fails(lambda: fresh.session), fresh.request.endpoint, fresh.request.url_rule]
 
@@ -382,7 +399,9 @@ def test_copy_current_request_context_in_threads(web: Web):
         api.request.own = "own"
 
         def work(argument, key):
-            log.append((argument, key, api.request.path, api.session["x"], api.request.own, "x" in api.g, api.current_app.name))
+            log.append(
+                (argument, key, api.request.path, api.session["x"], api.request.own, "x" in api.g, api.current_app.name)
+            )
             return "worked"
 
         copied = api.copy_current_request_context(work)
@@ -527,7 +546,8 @@ def test_requests_at_once_keep_their_own_state():
     @app.route("/sync/<name>")
     def sync_view(name):
         threading.Event().wait(0.001)
-        return f"{asyncflask.g.name} {asyncflask.session['name']} {asyncflask.request.view_args['name']} {asyncflask.g.name}"
+        seen = f"{asyncflask.g.name} {asyncflask.session['name']} {asyncflask.request.view_args['name']}"
+        return f"{seen} {asyncflask.g.name}"
 
     @app.after_request
     async def after(response):
@@ -580,7 +600,13 @@ def test_async_with():
         return asyncflask.request.path
 
     asyncio.run(main())
-    assert log == ["request None False", "--", "context None", "request ValueError('with') False", "context ValueError('with')"]
+    assert log == [
+        "request None False",
+        "--",
+        "context None",
+        "request ValueError('with') False",
+        "context ValueError('with')",
+    ]
 
 
 def test_sync_with_on_a_loop():

@@ -137,7 +137,8 @@ def test_without_handlers(web: Web):
     finish(app, parent, child)
     client = web.client(app)
     seen = [ask_all(client)]
-    for key, value in (("TESTING", True), ("PROPAGATE_EXCEPTIONS", False), ("PROPAGATE_EXCEPTIONS", True), ("TESTING", False),
+    for key, value in (("TESTING", True), ("PROPAGATE_EXCEPTIONS", False), ("PROPAGATE_EXCEPTIONS", True),
+                       ("TESTING", False),
                        ("DEBUG", True), ("PROPAGATE_EXCEPTIONS", None)):  # fmt: skip
         app.config[key] = value
         seen.append(ask_all(client))
@@ -154,7 +155,9 @@ def test_trapping(web: Web):
     names = ("NotFound", "BadRequest", "BadRequestKeyError", "Codeless", "none/such")
     seen = []
     for debug, bad, trap in itertools.product((False, True), (None, True, False), (False, True)):
-        app.config.update(DEBUG=debug, TRAP_BAD_REQUEST_ERRORS=bad, TRAP_HTTP_EXCEPTIONS=trap, PROPAGATE_EXCEPTIONS=None)
+        app.config.update(
+            DEBUG=debug, TRAP_BAD_REQUEST_ERRORS=bad, TRAP_HTTP_EXCEPTIONS=trap, PROPAGATE_EXCEPTIONS=None
+        )
         seen.append(ask_all(client, names))
     return seen
 
@@ -164,7 +167,19 @@ def test_wrong_registrations(web: Web):
     app = web.app()
     return [
         fails(app.register_error_handler, what, str)
-        for what in (999, 200, "404", ValueError(), NotFound(), int, object, BaseException, KeyboardInterrupt, None, 404.0)
+        for what in (
+            999,
+            200,
+            "404",
+            ValueError(),
+            NotFound(),
+            int,
+            object,
+            BaseException,
+            KeyboardInterrupt,
+            None,
+            404.0,
+        )
     ] + [fails(app.errorhandler(999), str), app.errorhandler(404)(str) is str]
 
 
@@ -306,8 +321,10 @@ def test_errors_in_hooks(web: Web):
         def fail(*args, place=place):
             raise Derived(place)
 
-        app.add_url_rule("/", "index", web.fn(lambda fail=fail: web.api.after_this_request(web.fn(fail)) and ""
-                                               if place == "this" else "index"))  # fmt: skip
+        def index(place=place, fail=fail):
+            return web.api.after_this_request(web.fn(fail)) and "" if place == "this" else "index"
+
+        app.add_url_rule("/", "index", web.fn(index))
         if place == "before":
             app.before_request(web.fn(fail))
         elif place == "after":
@@ -402,7 +419,7 @@ ORDER = ["request 3", "request 2", "request 1", "context 2", "context 1"]
 
 @both_faces
 def test_teardowns_that_fail_are_logged_and_the_others_run(face):
-    app, client, log, records = teardown_app(face)
+    _, client, log, records = teardown_app(face)
     assert client.get("/").text == "index"
     assert [name for name, _ in log] == ORDER
     assert {error for _, error in log} == {"None"}
@@ -412,7 +429,7 @@ def test_teardowns_that_fail_are_logged_and_the_others_run(face):
 
 @both_faces
 def test_teardowns_that_fail_are_raised_in_testing(face):
-    app, client, log, _ = teardown_app(face, TESTING=True)
+    _, client, log, _ = teardown_app(face, TESTING=True)
     with pytest.raises(Base):
         client.get("/")
     assert [name for name, _ in log] == ORDER
@@ -421,7 +438,7 @@ def test_teardowns_that_fail_are_raised_in_testing(face):
 
 @both_faces
 def test_every_teardown_gets_the_original_error(face):
-    app, client, log, _ = teardown_app(face)
+    _, client, log, _ = teardown_app(face)
     assert client.get("/fail").status == 500
     assert [name for name, _ in log] == ORDER
     assert {error for _, error in log} == {"ValueError('view')"}
@@ -492,7 +509,13 @@ def test_handlers_see_the_failed_request(web: Web):
 
     def describe(error):
         r = web.api.request
-        return {"endpoint": r.endpoint, "bp": r.blueprint, "args": r.view_args, "session": dict(web.api.session), "g": "x" in web.api.g}
+        return {
+            "endpoint": r.endpoint,
+            "bp": r.blueprint,
+            "args": r.view_args,
+            "session": dict(web.api.session),
+            "g": "x" in web.api.g,
+        }
 
     app.before_request(lambda: setattr(web.api.g, "x", 1))
     app.register_error_handler(Exception, describe)

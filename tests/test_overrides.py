@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+from typing import ClassVar
 from unittest import mock
 
 import pytest
@@ -50,12 +53,7 @@ def set_up(web: Web, app, log):
 
 
 def ask_all(web: Web, client):
-    seen = []
-    for path in PATHS:
-        seen.append(fails(client.get, path) if path == "/never" else client.get(path))
-    seen.append(client.open("/", method="OPTIONS"))
-    seen.append(client.post("/"))
-    return seen
+    return [*map(client.get, PATHS), client.open("/", method="OPTIONS"), client.post("/")]
 
 
 def logging_app(web: Web, names, log):
@@ -84,7 +82,8 @@ def test_each_override_with_super(name, tmp_path):
 
     make_folder(tmp_path)
     seen = {}
-    for key in (("flask", "wsgi", "sync"), *((n, f, s) for n, f in (("ours", "wsgi"), ("ours", "asgi")) for s in ("sync", "async", "mixed"))):
+    ours = [("ours", face, style) for face in FACES for style in ("sync", "async", "mixed")]
+    for key in (("flask", "wsgi", "sync"), *ours):
         kind, face, style = key
         log = []
         web = Web(flask if kind == "flask" else asyncflask, FACES[face], style, tmp_path)
@@ -135,7 +134,13 @@ def test_overrides_by_mock_patch(web: Web):
     client = web.client(app)
     client.get("/")
     seen = []
-    for name in ("dispatch_request", "full_dispatch_request", "handle_exception", "handle_user_exception", "process_response"):
+    for name in (
+        "dispatch_request",
+        "full_dispatch_request",
+        "handle_exception",
+        "handle_user_exception",
+        "process_response",
+    ):
         with mock.patch.object(app, name, wraps=getattr(app, name)) as patched:
             client.get("/"), client.get("/fail")
             seen.append((name, patched.call_count))
@@ -156,7 +161,13 @@ def test_the_class_is_patched_at_run_time(web: Web):
     client = web.client(app)
     client.get("/")
     seen = []
-    for name in ("dispatch_request", "full_dispatch_request", "handle_exception", "handle_user_exception", "preprocess_request"):
+    for name in (
+        "dispatch_request",
+        "full_dispatch_request",
+        "handle_exception",
+        "handle_user_exception",
+        "preprocess_request",
+    ):
 
         def method(self, *args, name=name, **kwargs):
             log.append(name)
@@ -171,7 +182,9 @@ def test_the_class_is_patched_at_run_time(web: Web):
 
 
 @both_faces
-@pytest.mark.parametrize("name", ["dispatch_request", "full_dispatch_request", "handle_exception", "handle_user_exception"])
+@pytest.mark.parametrize(
+    "name", ["dispatch_request", "full_dispatch_request", "handle_exception", "handle_user_exception"]
+)
 def test_flask_itself_is_patched_at_run_time(face, name, monkeypatch):
     app = asyncflask.Flask("app")
     app.logger.disabled = True
@@ -424,7 +437,17 @@ def test_async_overrides_may_go_on_in_super(face, view_style, tmp_path):
     client = web.client(app)
     assert client.get("/").text == "index"
     assert client.get("/none").status == 404
-    assert log == ["before", "dispatch", "process", "teardown", "before", "dispatch", "user exception", "process", "teardown"]
+    assert log == [
+        "before",
+        "dispatch",
+        "process",
+        "teardown",
+        "before",
+        "dispatch",
+        "user exception",
+        "process",
+        "teardown",
+    ]
 
 
 # Classes
@@ -509,7 +532,7 @@ def test_a_context_that_matches_in_its_own_way(web: Web):
             self.request.view_args = {}
             self.request.routing_exception = None
 
-    app, client = context_app(web, {"match_request": match_request}, {})
+    _, client = context_app(web, {"match_request": match_request}, {})
     return [client.get(path).text for path in ("/a", "/a?to=b", "/none?to=b", "/b")], log
 
 
@@ -552,7 +575,12 @@ def test_url_adapter_of_the_users_own(web: Web):
     app = App("app", root_path=str(web.folder))
     app.add_url_rule("/x", "x", web.fn(lambda: "x"))
     client = web.client(app)
-    return [client.get("/x"), client.get("/pre/x", headers={"X-Prefix": "/pre"}), client.get("/pre/x"), client.get("/x?refuse=1")]
+    return [
+        client.get("/x"),
+        client.get("/pre/x", headers={"X-Prefix": "/pre"}),
+        client.get("/pre/x"),
+        client.get("/x?refuse=1"),
+    ]
 
 
 @in_all_styles
@@ -563,7 +591,10 @@ def test_rule_and_map_classes(web: Web):
             self.note = note
 
     class Map(werkzeug.routing.Map):
-        default_converters = {**werkzeug.routing.Map.default_converters, "my": werkzeug.routing.IntegerConverter}
+        default_converters: ClassVar[dict] = {
+            **werkzeug.routing.Map.default_converters,
+            "my": werkzeug.routing.IntegerConverter,
+        }
 
     class App(web.api.Flask):
         url_rule_class = Rule
@@ -636,7 +667,7 @@ def make_interface(web: Web, log, style):
         pass
 
     class Interface(sessions.SessionInterface):
-        store: dict = {}  # noqa: RUF012  # one for the class is what is meant
+        store: ClassVar[dict] = {}
 
         def open_session(self, app, request):
             log.append(f"open {request.path} {request.endpoint}")
@@ -754,7 +785,17 @@ def test_parts_of_the_cookie_interface(web: Web):
         for path in ("/", "/write", "/", "/none"):
             answer = client.get(path)
             cookies = len(answer.headers_of("Set-Cookie"))
-            seen.append((cls.__name__, path, answer.status, answer.text, cookies, answer.header("X-Saved"), answer.header("Vary")))
+            seen.append(
+                (
+                    cls.__name__,
+                    path,
+                    answer.status,
+                    answer.text,
+                    cookies,
+                    answer.header("X-Saved"),
+                    answer.header("Vary"),
+                )
+            )
     return seen
 
 
@@ -852,6 +893,34 @@ def test_the_sync_forms_outside_of_any_context(web: Web):
     with app.app_context():
         seen.append(call_all())
     return seen, log
+
+
+@both_faces
+@pytest.mark.parametrize("place", ["class", "instance"])
+def test_an_application_with_overrides_is_freed(face, place):
+    """A plan that kept the bound method would keep the application."""
+
+    class App(asyncflask.Flask):
+        if place == "class":
+
+            def dispatch_request(self):
+                return super().dispatch_request()
+
+    app = App("app")
+    if place == "instance":
+        app.handle_exception = lambda error: asyncflask.Response("handled")
+    app.add_url_rule("/", "index", lambda: "index")
+    client = FACES[face](app)
+    gone = weakref.ref(app)
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(3):
+            client.get("/")
+        del app, client
+        assert gone() is None
+    finally:
+        gc.enable()
 
 
 # The faces

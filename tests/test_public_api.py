@@ -1,4 +1,4 @@
-"""The public surface: every name of Flask's exists, with Flask's signature. `DIFFERENCES` is the whole list of exceptions."""
+"""Every public name of Flask's exists, with Flask's signature. `DIFFERENCES` is the whole list of exceptions."""
 
 from __future__ import annotations
 
@@ -37,14 +37,18 @@ MODULES = """
 PRIVATE_BUT_USED = {
     "globals": "_cv_app _cv_request app_ctx request_ctx",
     "ctx": "_AppCtxGlobals",
-    "debughelpers": "DebugFilesKeyError FormDataRoutingRedirect attach_enctype_error_multidict explain_template_loading_attempts",
-    "cli": "find_best_app locate_app prepare_import get_version run_command NoAppException AppGroup ScriptInfo with_appcontext"
-    " load_dotenv FlaskGroup pass_script_info CertParamType SeparatedPathType main shell_command routes_command",
+    "debughelpers": "DebugFilesKeyError FormDataRoutingRedirect attach_enctype_error_multidict"
+    " explain_template_loading_attempts",
+    "cli": "find_best_app locate_app prepare_import get_version run_command NoAppException AppGroup ScriptInfo"
+    " with_appcontext load_dotenv FlaskGroup pass_script_info CertParamType SeparatedPathType main"
+    " shell_command routes_command",
     "logging": "default_handler has_level_handler wsgi_errors_stream create_logger",
     "helpers": "get_debug_flag get_load_dotenv get_root_path _prepare_send_file_kwargs werkzeug",
     "templating": "Environment DispatchingJinjaLoader _default_template_ctx_processor",
-    "sessions": "SecureCookieSession NullSession SessionMixin SessionInterface SecureCookieSessionInterface session_json_serializer",
-    "json.tag": "JSONTag TagDict PassDict TagTuple PassList TagBytes TagMarkup TagUUID TagDateTime TaggedJSONSerializer",
+    "sessions": "SecureCookieSession NullSession SessionMixin SessionInterface SecureCookieSessionInterface"
+    " session_json_serializer",
+    "json.tag": "JSONTag TagDict PassDict TagTuple PassList TagBytes TagMarkup TagUUID TagDateTime"
+    " TaggedJSONSerializer",
     "testing": "EnvironBuilder FlaskClient FlaskCliRunner",
     "app": "Flask",
     "blueprints": "Blueprint BlueprintSetupState",
@@ -173,7 +177,11 @@ def differences() -> dict[str, str]:
     for module_name in MODULES:
         flasks, ours = module_of(module_name, "flask"), module_of(module_name, "asyncflask")
         for name, value in vars(flasks).items():
-            if not name.startswith("_") and getattr(value, "__module__", "") == flasks.__name__ and type(value) is not TypeVar:
+            if (
+                not name.startswith("_")
+                and getattr(value, "__module__", "") == flasks.__name__
+                and type(value) is not TypeVar
+            ):
                 note(f"{module_name}.{name}", value, ours)
         for name in PRIVATE_BUT_USED.get(module_name, "").split():
             note(f"{module_name}.{name}", getattr(flasks, name), ours)
@@ -194,7 +202,8 @@ def test_differences_from_flask_are_the_known_ones():
 
 
 @pytest.mark.parametrize(
-    ("owner", "names"), [("Flask", FLASK_NAMES), ("Flask", SCAFFOLD_NAMES), ("Blueprint", SCAFFOLD_NAMES), ("Blueprint", BLUEPRINT_NAMES)]
+    ("owner", "names"),
+    [("Flask", FLASK_NAMES), ("Flask", SCAFFOLD_NAMES), ("Blueprint", SCAFFOLD_NAMES), ("Blueprint", BLUEPRINT_NAMES)],
 )
 def test_documented_names_are_on_instances(owner, names):
     app = asyncflask.Flask("app") if owner == "Flask" else asyncflask.Blueprint("bp", "bp")
@@ -202,7 +211,9 @@ def test_documented_names_are_on_instances(owner, names):
     assert [name for name in names if hasattr(reference, name) != hasattr(app, name)] == []
 
 
-@pytest.mark.parametrize("name", ["_request_ctx_stack", "_app_ctx_stack", "Markup", "escape", "ext", "globals._app_ctx_stack"])
+@pytest.mark.parametrize(
+    "name", ["_request_ctx_stack", "_app_ctx_stack", "Markup", "escape", "ext", "globals._app_ctx_stack"]
+)
 def test_names_that_must_not_exist(name):
     *modules, attribute = name.split(".")
     owner = import_module(".".join(["asyncflask", *modules]))
@@ -240,10 +251,13 @@ def test_instances_of_werkzeugs_classes():
     assert issubclass(asyncflask.Flask, asyncflask.app.Flask)
 
 
-@pytest.mark.parametrize("name", ["asyncio", "click", "anyio", "uvicorn", "dotenv", "ssl", "importlib.metadata", "flask", "quart"])
+@pytest.mark.parametrize(
+    "name", ["asyncio", "click", "anyio", "uvicorn", "dotenv", "ssl", "importlib.metadata", "flask", "quart"]
+)
 def test_the_import_is_light(name):
     ground = "werkzeug, jinja2, itsdangerous, blinker, markupsafe"  # Werkzeug itself brings ssl
-    code = f"import sys, {ground}; before = set(sys.modules); import asyncflask; sys.exit({name!r} in set(sys.modules) - before)"
+    before = f"import sys, {ground}; before = set(sys.modules)"
+    code = f"{before}; import asyncflask; sys.exit({name!r} in set(sys.modules) - before)"
     assert subprocess.run([sys.executable, "-c", code], check=False, timeout=20).returncode == 0
 
 
@@ -251,4 +265,9 @@ def test_default_config_begins_with_flasks():
     ours, flasks = dict(asyncflask.Flask.default_config), dict(flask.Flask.default_config)
     added = {key: ours.pop(key) for key in set(ours) - set(flasks)}
     assert ours == flasks
-    assert added == {"WORKER_THREADS": 40, "WORKER_QUEUE_LIMIT": 1000, "BODY_TIMEOUT": 60, "BODY_SPOOL_SIZE": 1024 * 1024}
+    assert added == {
+        "WORKER_THREADS": 40,
+        "WORKER_QUEUE_LIMIT": 1000,
+        "BODY_TIMEOUT": 60,
+        "BODY_SPOOL_SIZE": 1024 * 1024,
+    }

@@ -56,7 +56,9 @@ def test_changes_in_after_request(name, tmp_path):
         app.add_url_rule("/three", "three", web.fn(lambda: ("body", 201, {"X-B": "2"})))
         app.add_url_rule("/own", "own", web.fn(lambda: web.api.Response(["a", "ü"])))
         client = web.client(app)
-        return [client.open(path, method=method) for path in ("/", "/json", "/three", "/own") for method in ("GET", "HEAD")]
+        return [
+            client.open(path, method=method) for path in ("/", "/json", "/three", "/own") for method in ("GET", "HEAD")
+        ]
 
     expected = scenario(Web(flask, FACES["wsgi"], "sync", tmp_path))
     for face in FACES:
@@ -208,7 +210,7 @@ def test_closing(web: Web):
     client = web.client(app)
     for name in ("body", "generator", "closing", "closing generator", "closing body", "wsgi", "file", "sent"):
         for method in ("GET", "HEAD"):
-            log.append(f"{method} {name} {client.open(f'/{name}', method=method).body!r}")
+            log.append(f"{method} {name} {client.open(f'/{name}', method=method).body!r}")  # noqa: PERF401  # hooks write there too
     return log
 
 
@@ -231,7 +233,9 @@ def test_environ_is_one_dict(web: Web):
     def note(*args):
         environ = api.request.environ
         environ["count"] = environ.get("count", 0) + 1
-        log.append((environ["count"], environ["PATH_INFO"], environ["REQUEST_METHOD"], environ["werkzeug.request"] is not None))
+        log.append(
+            (environ["count"], environ["PATH_INFO"], environ["REQUEST_METHOD"], environ["werkzeug.request"] is not None)
+        )
         return args[0] if args and isinstance(args[0], api.Response) else None
 
     app.before_request(web.fn(note))
@@ -265,8 +269,8 @@ def test_what_each_hook_and_signal_sees(web: Web):
     app.url_value_preprocessor(look("value"))
     app.add_url_rule("/", "index", web.fn(lambda: look("view")() or "index"))
     receivers = []
-    for name in ("request_started", "request_finished", "request_tearing_down", "appcontext_pushed", "appcontext_popped",
-                 "appcontext_tearing_down"):  # fmt: skip
+    for name in ("request_started", "request_finished", "request_tearing_down", "appcontext_pushed",
+                 "appcontext_popped", "appcontext_tearing_down"):  # fmt: skip
         receivers.append(look(name))
         getattr(api, name).connect(receivers[-1], app)
     client = web.client(app)
@@ -360,8 +364,8 @@ def test_callables_that_are_no_plain_functions(face):
     app.add_url_rule("/object", "object", Answering())
     client = FACES[face](app)
     assert client.get("/object").text == "object"
-    assert log == ["bound", "async bound", "async class", "async static", "async call", "call", "async partial", "partial",
-                   "nested partial", "lambda of a coroutine"]  # fmt: skip
+    assert log == ["bound", "async bound", "async class", "async static", "async call", "call", "async partial",
+                   "partial", "nested partial", "lambda of a coroutine"]  # fmt: skip
 
 
 class Answering:
@@ -408,7 +412,11 @@ def test_abort_in_hooks(web: Web):
         elif place == "handler":
             app.register_error_handler(404, web.fn(stop))
         app.register_error_handler(418, web.fn(lambda error: ("teapot", 418)))
-        app.add_url_rule("/", "index", web.fn(lambda place=place, stop=stop: api.after_this_request(stop) and "" if place == "this" else "x"))
+        app.add_url_rule(
+            "/",
+            "index",
+            web.fn(lambda place=place, stop=stop: api.after_this_request(stop) and "" if place == "this" else "x"),
+        )
         app.teardown_request(web.fn(lambda error, log=log: log.append(repr(error))))
         client = web.client(app)
         seen += [place, client.get("/"), client.get("/none"), log]
