@@ -29,9 +29,9 @@ from .globals import _cv_app, _cv_request, g, request, request_ctx, session
 from .hooks import CONTEXT, URL_DEFAULTS, HookList, ordered
 from .json.provider import DefaultJSONProvider, JSONProvider
 from .logging import create_logger
-from .overrides import facade
+from .overrides import AppType, facade
 from .paths import find_package, get_debug_flag
-from .plan import Plan
+from .plan import Plan, PlanBook
 from .responding import make_response
 from .routing import Map
 from .scaffold import Scaffold, _endpoint_from_view_func, _sentinel, setupmethod
@@ -76,7 +76,7 @@ def _template_adder(kind: str) -> Callable[..., None]:
     return setupmethod(add)
 
 
-class Flask(Scaffold):
+class Flask(Scaffold, metaclass=AppType):
     """An application: an ASGI and a WSGI callable at once. `import_name` is usually `__name__`."""
 
     aborter_class: type[Aborter] = Aborter
@@ -204,12 +204,19 @@ class Flask(Scaffold):
         # Plans depend on much of the set-up. After it, attributes are set rarely, and plans are quickly made.
         self._plan_changer()()
 
+    def __delattr__(self, name: str) -> None:
+        super().__delattr__(name)
+        self._plan_changer()()
+
     @property
-    def _plans(self) -> dict[str | None, Plan]:
-        return t.cast("dict[str | None, Plan]", self.__dict__.setdefault("_plan_by_endpoint", {}))
+    def _plans(self) -> PlanBook:
+        plans: PlanBook | None = self.__dict__.get("_plan_by_endpoint")
+        if plans is None:
+            plans = self.__dict__["_plan_by_endpoint"] = PlanBook()
+        return plans
 
     def _plan_changer(self) -> Callable[[], object]:
-        return self._plans.clear
+        return self._plans.drop
 
     def _plan(self, endpoint: str | None) -> Plan:
         """What runs for an endpoint, and for None where no rule matched."""
@@ -382,45 +389,45 @@ class Flask(Scaffold):
 
     @facade
     def full_dispatch_request(self) -> Response:
-        return t.cast(Response, run_stage("full_dispatch_request"))
+        return t.cast(Response, run_stage(self, "full_dispatch_request"))
 
     @facade
     def preprocess_request(self) -> ft.ResponseReturnValue | None:
-        return t.cast("ft.ResponseReturnValue | None", run_stage("preprocess_request"))
+        return t.cast("ft.ResponseReturnValue | None", run_stage(self, "preprocess_request"))
 
     @facade
     def dispatch_request(self) -> ft.ResponseReturnValue:
-        return t.cast(ft.ResponseReturnValue, run_stage("dispatch_request"))
+        return t.cast(ft.ResponseReturnValue, run_stage(self, "dispatch_request"))
 
     @facade
     def finalize_request(
         self, rv: ft.ResponseReturnValue | HTTPException, from_error_handler: bool = False
     ) -> Response:
-        return t.cast(Response, run_stage("finalize_request", rv, from_error_handler))
+        return t.cast(Response, run_stage(self, "finalize_request", rv, from_error_handler))
 
     @facade
     def process_response(self, response: Response) -> Response:
-        return t.cast(Response, run_stage("process_response", response))
+        return t.cast(Response, run_stage(self, "process_response", response))
 
     @facade
     def handle_user_exception(self, e: Exception) -> HTTPException | ft.ResponseReturnValue:
-        return t.cast(ft.ResponseReturnValue, run_stage("handle_user_exception", e))
+        return t.cast(ft.ResponseReturnValue, run_stage(self, "handle_user_exception", e))
 
     @facade
     def handle_http_exception(self, e: HTTPException) -> HTTPException | ft.ResponseReturnValue:
-        return t.cast(ft.ResponseReturnValue, run_stage("handle_http_exception", e))
+        return t.cast(ft.ResponseReturnValue, run_stage(self, "handle_http_exception", e))
 
     @facade
     def handle_exception(self, e: Exception) -> Response:
-        return t.cast(Response, run_stage("handle_exception", e))
+        return t.cast(Response, run_stage(self, "handle_exception", e))
 
     @facade
     def do_teardown_request(self, exc: BaseException | None = _sentinel) -> None:  # type: ignore[assignment]  # sentinel
-        run_stage("do_teardown_request", sys.exc_info()[1] if exc is _sentinel else exc)
+        run_stage(self, "do_teardown_request", sys.exc_info()[1] if exc is _sentinel else exc)
 
     @facade
     def do_teardown_appcontext(self, exc: BaseException | None = _sentinel) -> None:  # type: ignore[assignment]
-        run_stage("do_teardown_appcontext", sys.exc_info()[1] if exc is _sentinel else exc)
+        run_stage(self, "do_teardown_appcontext", sys.exc_info()[1] if exc is _sentinel else exc)
 
     make_response = make_response
 

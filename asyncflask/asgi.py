@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import typing as t
-from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
 from functools import lru_cache, partial
 from io import BytesIO
 from types import GeneratorType
@@ -12,13 +12,20 @@ from types import GeneratorType
 from werkzeug.exceptions import BadRequest, HTTPException, ServiceUnavailable
 from werkzeug.wsgi import FileWrapper
 
-from .body import BodyReader, BodyStream, UnreadBody
+from .body import MAX_DIGITS, BodyReader, BodyStream, UnreadBody
 from .bridge import LOOP, THREAD
 from .ctx import RequestContext
 from .dispatch import PRESERVE, handle
 from .plan import Plan
-from .responding import BODILESS_STATUS, final_headers, make_response, whole_body
-from .routing import find_fast
+from .responding import (
+    BODILESS_STATUS,
+    answers_natively,
+    call_response,
+    final_headers,
+    make_response,
+    whole_body,
+)
+from .routing import find_fast, is_plain_host
 from .runner import Runner
 from .workers import Overloaded
 from .wrapped import NOTICE, wrapped_app
@@ -51,14 +58,15 @@ async def _serve_http(app: Flask, scope: Scope, receive: Receive, send: Send) ->
     ctx.cookie = headers[b"cookie"].decode("latin-1") if b"cookie" in headers else ""
     if refusal is not None:
         ctx.request.routing_exception = refusal
-    elif plan.matches_fast and b"upgrade" not in headers:  # Werkzeug matches a websocket handshake otherwise
-        matched = ctx.matched = find_fast(app, ctx.request, path_info(scope))
+    elif plan.matches_fast and b"upgrade" not in headers and is_plain_host(headers.get(b"host", b"")):
+        # With an upgrade, Werkzeug would match a websocket handshake.
+        matched = ctx.matched = find_fast(app, ctx.request, scope["method"], path_info(scope))
         if matched is not None:
             plan = app._plan(matched[0].endpoint)
     ctx.plan = plan
     if stream is not None and isinstance(stream, BodyStream):
         ctx.unread = UnreadBody(stream, ctx.request)
-    exchange = _Exchange(ctx, send, receive if reader is None or reader.complete else None)
+    exchange = _Exchange(ctx, send, receive, reader)
     try:
         await (exchange.answer_moving(plan) if plan.needs_thread else exchange.answer())
     finally:
@@ -76,7 +84,7 @@ def _join_repeated(headers: Iterable[tuple[bytes, bytes]]) -> dict[bytes, bytes]
 
 async def _begin_body(app: Flask, reader: BodyReader, length: bytes | None) -> tuple[t.IO[bytes], HTTPException | None]:
     """The body as a file, its first piece taken unless the declared length is too much; or why it is refused."""
-    if length is not None and not length.isdigit():
+    if length is not None and not (length.isdigit() and len(length) < MAX_DIGITS):
         return BytesIO(), BadRequest("The Content-Length header is not a number.")
     limit = app.config["MAX_CONTENT_LENGTH"]
     first = b""
@@ -105,14 +113,15 @@ def _open_context(app: Flask, scope: Scope, stream: t.IO[bytes] | None, plan: Pl
 
 
 class _Exchange:
-    """One request and its response. `receive` is None while a body is unread: its events are the body's."""
+    """One request and its response."""
 
-    __slots__ = ("ctx", "disconnected", "receive", "send")
+    __slots__ = ("ctx", "disconnected", "reader", "receive", "send")
 
-    def __init__(self, ctx: RequestContext, send: Send, receive: Receive | None) -> None:
+    def __init__(self, ctx: RequestContext, send: Send, receive: Receive, reader: BodyReader | None) -> None:
         self.ctx = ctx
         self.send = send
         self.receive = receive
+        self.reader = reader
         self.disconnected = False
 
     async def answer_moving(self, plan: Plan) -> None:
@@ -126,7 +135,7 @@ class _Exchange:
                 runner.bind(refuse=True)
             await runner
         except Overloaded:
-            coro.close()
+            runner.discard()
             self.ctx.place = LOOP  # nothing moved
             await self._refuse(ServiceUnavailable("All worker threads are busy.", retry_after=1))
 
@@ -140,12 +149,14 @@ class _Exchange:
         ctx = self.ctx
         response, start, body = await handle(ctx, self._render)
         if body is not None:
-            if ctx.place is not LOOP:
-                await ctx.go(LOOP)
-            await self.send(start)
-            await self.send({"type": "http.response.body", "body": body, "more_body": False})
-            if response._on_close or type(response.response) is not list:
-                await self._close(response, exhausted=False)
+            try:
+                if ctx.place is not LOOP:
+                    await ctx.go(LOOP)
+                await self.send(start)
+                await self.send({"type": "http.response.body", "body": body, "more_body": False})
+            finally:
+                if response._on_close or type(response.response) is not list:
+                    await self._close(response, exhausted=False)
         elif response.is_async:
             await self._stream_async(response, start)
         elif ctx.moves:
@@ -156,6 +167,8 @@ class _Exchange:
 
     def _render(self, response: Response) -> tuple[Response, Message, bytes | None]:
         """The start of the response, and its body where that is at hand."""
+        if not answers_natively(type(response)):  # type: ignore[arg-type]  # classes do hash
+            response = call_response(response, self.ctx.request)
         status = response.status_code
         raw = response.untouched_raw_headers()
         if raw is None:
@@ -174,13 +187,15 @@ class _Exchange:
 
     async def _stream_async(self, response: Response, start: Message) -> None:
         await self.ctx.go(LOOP)
-        await self.send(start)
         pieces = t.cast("AsyncIterable[t.Any]", response.response)
+        count = _Count(response.content_length)
         task = t.cast("asyncio.Task[t.Any]", asyncio.current_task())
         watcher = self._watch(task.cancel)
         try:
+            await self.send(start)
             async for piece in pieces:
-                await self._send_piece(piece.encode() if isinstance(piece, str) else piece)
+                await self._send_piece(count(piece.encode() if isinstance(piece, str) else piece))
+            count.check_end()
             await self._send_piece(b"", more=False)
         except asyncio.CancelledError:
             if not self.disconnected:
@@ -195,48 +210,36 @@ class _Exchange:
     async def _stream_sync(self, response: Response, start: Message) -> None:
         ctx = self.ctx
         pieces = iter(response.iter_encoded())
-        first = None
-        if ctx.place is THREAD and isinstance(response.response, FileWrapper):
-            # A file's first piece is there at once, so it shares the view's hop; a generator's may be long in coming.
-            first = next(pieces, _END)
-        await ctx.go(LOOP)
-        await self.send(start)
-        watcher = self._watch()
-        exhausted = False
+        count = _Count(response.content_length)
+        step = (THREAD, partial(next, pieces, _END))
+        piece = watcher = None
         try:
-            exhausted = await self._send_pieces(pieces, first, response.content_length)
+            if ctx.place is THREAD and isinstance(response.response, FileWrapper):
+                # A file's first piece is there at once, so it shares the view's hop; a generator's may be long.
+                piece = next(pieces, _END)
+            await ctx.go(LOOP)
+            watcher = self._watch()
+            await self.send(start)
+            while piece is not _END and not self.disconnected:
+                if piece is not None:
+                    await self._send_piece(count(piece))
+                piece = _END if count.is_complete() else await ctx.call(step)
+                await ctx.go(LOOP)
+            if not self.disconnected:
+                count.check_end()
+                await self._send_piece(b"", more=False)
         finally:
             await ctx.go(LOOP)  # a piece that failed left us in the thread
-            watcher.cancel()
-            await self._close(response, exhausted)
-
-    async def _send_pieces(self, pieces: Iterator[bytes], piece: bytes | None, length: int | None) -> bool:
-        """True once all is sent; False if the client left. Raises RuntimeError if less than `length` bytes came."""
-        step = (THREAD, partial(next, pieces, _END))
-        sent = 0
-        while not self.disconnected:
-            if piece is None:
-                piece = await self.ctx.call(step)
-                await self.ctx.go(LOOP)
-            if piece is _END:
-                if length is not None and sent < length:
-                    raise RuntimeError(f"The body ended after {sent} of {length} bytes.")
-                await self._send_piece(b"", more=False)
-                return True
-            sent += len(t.cast(bytes, piece))
-            complete = length is not None and sent >= length
-            await self._send_piece(t.cast(bytes, piece), more=not complete)
-            if complete:
-                return True
-            piece = None
-        return False
+            if watcher is not None:
+                watcher.cancel()
+            await self._close(response, exhausted=piece is _END)
 
     def _watch(self, on_disconnect: Callable[[], object] | None = None) -> asyncio.Task[None]:
         """A task that notes the client's leaving while a response is streamed."""
 
         async def watch() -> None:
-            if self.receive is None:
-                return
+            if self.reader is not None and not self.reader.complete:
+                return  # the events are the body's
             message = await self.receive()
             if message["type"] == "http.request":  # the empty body of a request that nobody read
                 message = await self.receive()
@@ -256,6 +259,26 @@ class _Exchange:
             await self.ctx.go(LOOP)
         else:
             response.close()
+
+
+class _Count:
+    """The bytes of a stream against its Content-Length, if it has one."""
+
+    def __init__(self, length: int | None) -> None:
+        self.length = length
+        self.sent = 0
+
+    def __call__(self, piece: bytes) -> bytes:
+        self.sent += len(piece)
+        return piece
+
+    def is_complete(self) -> bool:
+        return self.length is not None and self.sent >= self.length
+
+    def check_end(self) -> None:
+        """The client must not take a part for the whole: the error aborts the connection."""
+        if self.length is not None and self.sent < self.length:
+            raise RuntimeError(f"The body ended after {self.sent} of {self.length} bytes.")
 
 
 @lru_cache(maxsize=512)

@@ -131,6 +131,10 @@ class Blueprint(Scaffold):
                 " registering it."
             )
 
+    def open_resource(self, resource: str, mode: str = "rb", encoding: str | None = "utf-8") -> t.IO[t.Any]:
+        """As Flask.open_resource, but text is UTF-8 by default."""
+        return super().open_resource(resource, mode, encoding)
+
     # Recording
 
     @setupmethod

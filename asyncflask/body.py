@@ -18,12 +18,13 @@ from tempfile import TemporaryFile
 from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge, RequestTimeout
 from werkzeug.wsgi import get_input_stream
 
-from .bridge import Host, run_in_thread, wait_for
+from .bridge import DRIVEN, Host, run_in_thread, wait_for
 
 if t.TYPE_CHECKING:
     from .typing import Receive
 
 CHUNK = 64 * 1024
+MAX_DIGITS = 19  # of a Content-Length: more bytes than any disk has
 
 
 class BodyReader:
@@ -33,11 +34,14 @@ class BodyReader:
         self.receive = receive
         self.timeout = timeout
         self.complete = False
+        self.disconnected = False
 
     async def read(self) -> bytes:
         """The next piece, b"" at the end. Raises ClientDisconnected, RequestTimeout."""
         from asyncio import timeout
 
+        if self.disconnected:
+            raise ClientDisconnected()
         while not self.complete:
             try:
                 async with timeout(self.timeout):
@@ -45,7 +49,7 @@ class BodyReader:
             except TimeoutError:
                 raise RequestTimeout(f"No data of the request's body arrived for {self.timeout} seconds.") from None
             if message["type"] == "http.disconnect":
-                self.complete = True
+                self.disconnected = True
                 raise ClientDisconnected()
             self.complete = not message.get("more_body", False)
             if message.get("body"):
@@ -85,23 +89,32 @@ class BodyStream(io.RawIOBase):
         self.rest = memoryview(first)
         self.spool_size = spool_size
         self.loaded: t.IO[bytes] | None = None
+        self.refused = False  # more than was loaded is not to be had
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: t.Any) -> int:
         if self.loaded is not None:
-            return t.cast("io.BytesIO", self.loaded).readinto(buffer)
-        if not self.rest and not self.reader.complete:
+            return t.cast("io.BytesIO", self.loaded).readinto(buffer) or self._end()
+        if not self.rest and not self.reader.complete and not self._end():
             self.rest = memoryview(wait_for(self.reader.read()))
         piece = self.rest[: len(buffer)]
         buffer[: len(piece)] = piece
         self.rest = self.rest[len(piece) :]
         return len(piece)
 
+    def read(self, size: int = -1) -> bytes:
+        """As a WSGI server's: less than `size` only at the end."""
+        pieces = []
+        while size and (piece := super().read(size)):
+            pieces.append(piece)
+            size = -1 if size < 0 else size - len(piece)
+        return b"".join(pieces)
+
     def readall(self) -> bytes:
-        if self.loaded is not None:
-            return self.loaded.read()
+        if self.loaded is not None or self.refused:
+            return super().readall()
         pieces = [bytes(self.rest)]
         self.rest = memoryview(b"")
         while not self.reader.complete:
@@ -116,7 +129,7 @@ class BodyStream(io.RawIOBase):
         while piece:
             if limit is not None and spool.size + len(piece) > limit:
                 piece = piece[: limit + 1 - spool.size]
-                self.reader.complete = True
+                self.reader.complete = self.refused = True
             if spool.fits(piece):
                 spool.write(piece)
             else:  # only what goes to the disk leaves the loop
@@ -124,6 +137,11 @@ class BodyStream(io.RawIOBase):
                 self.loaded = spool.file
             piece = await self.reader.read()
         spool.rewind()
+
+    def _end(self) -> int:
+        if self.refused:
+            raise RequestEntityTooLarge()
+        return 0
 
     def close(self) -> None:
         if self.loaded is not None:
@@ -140,7 +158,11 @@ class UnreadBody:
 
     async def load(self, host: Host) -> None:
         limit = self.request.max_content_length
-        if not declares_too_much(self.request, limit):
+        if declares_too_much(self.request, limit):
+            self.stream.refused = True
+        elif host.place is DRIVEN:  # an overridden stage, in the request's thread
+            wait_for(self.stream.load(limit))
+        else:
             await self.stream.load(limit)
 
 

@@ -163,8 +163,12 @@ class Mailbox:
 
     def _deliver(self) -> None:
         self.awake = False  # before the first item: what comes from now on wakes the loop again
-        while self.items:
-            self.items.popleft()()
+        try:
+            while self.items:
+                self.items.popleft()()
+        finally:
+            if self.items:  # one failed: the loop reports it, the others are still to be called
+                self.loop.call_soon(self._deliver)
 
 
 class Home:
@@ -181,6 +185,10 @@ class Home:
     def lane(self) -> Lane:
         return t.cast(Lane, self._lane)  # a Runner's is chosen when first asked for
 
+    def lane_of(self, thread_id: int) -> Lane | None:
+        """The lane, if that is the thread it belongs to."""
+        return self._lane if self._lane is not None and self._lane.thread_id == thread_id else None
+
 
 _mailbox: Mailbox | None = None
 
@@ -188,9 +196,10 @@ _mailbox: Mailbox | None = None
 def mailbox_of(loop: AbstractEventLoop) -> Mailbox:
     """A process serves with one loop, so the last one's box is kept. Another loop gets its own, and all is well."""
     global _mailbox
-    if _mailbox is None or _mailbox.loop is not loop:
-        _mailbox = Mailbox(loop)
-    return _mailbox
+    mailbox = _mailbox
+    if mailbox is None or mailbox.loop is not loop:
+        mailbox = _mailbox = Mailbox(loop)
+    return mailbox
 
 
 cv_home: ContextVar[Home] = ContextVar("asyncflask.home")
@@ -266,9 +275,11 @@ def wait_for(awaitable: Awaitable[T], context: Context | None = None) -> T:
             " In async code, await the function (app.ensure_async(f)) or use the 'async with' form."
         )
     home = cv_home.get(None)
+    if home is not None and home.loop.is_closed():
+        home = None  # the server of this thread's request is gone
     mailbox = _background.get() if home is None else home.mailbox
-    lane = None if home is None else home._lane
-    if lane is None or lane.thread_id != threading.get_ident():
+    lane = None if home is None else home.lane_of(threading.get_ident())
+    if lane is None:
         lane = Lane(threading.get_ident())  # a thread of the user's own, or of a WSGI server
     return _Wait(awaitable, mailbox, lane, context).result()
 
@@ -284,7 +295,7 @@ class _Wait(t.Generic[T]):
         self.adopts = context is None
         self.context = copy_context() if context is None else context
         self.context.run(cv_home.set, Home(mailbox, lane))
-        self.task: Future[T] | None = None
+        self.task: Future[T | _Exit] | None = None
 
     def result(self) -> T:
         self.mailbox.post(self._start)
@@ -297,7 +308,10 @@ class _Wait(t.Generic[T]):
             adopt(self.context)
         task, self.task = self.task, None
         try:
-            return t.cast("Future[T]", task).result()
+            result = t.cast("Future[T | _Exit]", task).result()
+            if isinstance(result, _Exit):
+                raise result.error
+            return result
         finally:
             del task  # an error's traceback holds this frame: no cycle
 
@@ -310,8 +324,18 @@ class _Wait(t.Generic[T]):
             self.task.cancel()
 
 
-async def _finish(awaitable: Awaitable[T]) -> T:
-    return await awaitable
+class _Exit:
+    """SystemExit or KeyboardInterrupt in async code: for its caller. A task would end the loop with it."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+
+async def _finish(awaitable: Awaitable[T]) -> T | _Exit:
+    try:
+        return await awaitable
+    except (SystemExit, KeyboardInterrupt) as error:
+        return _Exit(error)
 
 
 async def run_in_thread(f: Callable[..., T], *args: t.Any) -> T:
@@ -320,16 +344,22 @@ async def run_in_thread(f: Callable[..., T], *args: t.Any) -> T:
     home = cv_home.get(None)
     if home is None and (app_ctx := _cv_app.get(None)) is not None:
         home = app_ctx.home()
+    from asyncio import get_running_loop
+
+    if home is not None and home.loop is not get_running_loop():
+        home = None  # a loop of the user's own, in the thread that belongs to the request: it cannot serve
+    future: Future[T] | None = None
     try:
         if home is None:
             from anyio.to_thread import run_sync  # outside of any application: a thread of no request
 
             return await run_sync(context.run, f, *args)
         context.run(cv_home.set, home)
-        future: Future[T] = home.loop.create_future()
+        future = home.loop.create_future()
         home.lane.put(_ThreadCall(partial(context.run, f, *args), future, home.mailbox).run)
         return await future
     finally:
+        del future  # an error's traceback holds this frame: no cycle
         adopt(context)
 
 
@@ -344,14 +374,24 @@ class _ThreadCall:
         self.mailbox = mailbox
 
     def run(self) -> Callable[[], None]:
+        return partial(self.mailbox.post, partial(self._settle, self._outcome()))
+
+    def _outcome(self) -> Callable[[], None]:
+        # Returned at once: a variable of this frame, which an error's traceback holds, would be a cycle.
         try:
-            outcome = partial(self.future.set_result, self.call())
+            return partial(self.future.set_result, self._result())
         except BaseException as error:
-            outcome = partial(self.future.set_exception, error)
-        return partial(self.mailbox.post, partial(self._settle, outcome))
+            return partial(self.future.set_exception, error)
+
+    def _result(self) -> t.Any:
+        try:
+            return self.call()
+        except StopIteration as error:  # which no Future takes (PEP 479)
+            raise RuntimeError("a sync function raised StopIteration") from error
 
     def _settle(self, outcome: Callable[[], None]) -> None:
-        if not self.future.done():  # the caller may have been cancelled meanwhile
+        future, self.future = self.future, None  # type: ignore[assignment]  # its error's traceback holds this call
+        if not future.done():  # the caller may have been cancelled meanwhile
             outcome()
 
 

@@ -21,14 +21,14 @@ from werkzeug.utils import cached_property
 from . import typing as ft
 from .bridge import DRIVEN, LOOP, Home, Host, drive, emit, is_async, mailbox_of
 from .globals import _cv_app, _cv_request
+from .plan import Plan, make_session_step
 from .signals import appcontext_popped, appcontext_pushed, appcontext_tearing_down, request_tearing_down
-from .workers import PoolLane
+from .workers import RequestLane
 
 if t.TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
     from .app import Flask
-    from .plan import Plan
     from .routing import Match
     from .sessions import SessionMixin
     from .wrappers import Request
@@ -177,14 +177,14 @@ class AppContext(_Context):
         if self._home is None:
             from asyncio import get_running_loop
 
-            self._home = Home(mailbox_of(get_running_loop()), self.app._workers.choose())
+            self._home = Home(mailbox_of(get_running_loop()), RequestLane(self.app._workers.choose()))
         return self._home
 
     def _unbind(self) -> None:
         current = _cv_app.get()
         _reset(_cv_app, self._cv_tokens)
-        if self._home is not None:
-            t.cast(PoolLane, self._home.lane).bound -= 1
+        if self._home is not None and not self._cv_tokens:
+            self.app._workers.release(t.cast(RequestLane, self._home.lane).worker)
             self._home = None
         if current is not self:
             _raise_wrong_pop(current, self, "app")
@@ -308,35 +308,45 @@ class RequestContext(_Context):
 
     def _open_at_once(self) -> bool:
         """Make the contexts current, and open them if nothing has to be waited for; else False."""
-        app = self.app
-        app_ctx = None if self.fresh_app_context else _cv_app.get(None)
-        if app_ctx is None or app_ctx.app is not app:
-            self.fresh_app_context = False  # pushed again, as for a stream, it shares the recorded one
-            app_ctx = app.app_context()
-            app_ctx._cv_tokens.append(_cv_app.set(app_ctx))
-            is_pushed = True
-        else:
-            is_pushed = False
-        self._cv_tokens.append(_cv_request.set(self))
-        self._app_contexts.append(app_ctx if is_pushed else None)
-        if len(self._cv_tokens) > 1:
-            return not (is_pushed and appcontext_pushed.receivers)
-        if self.plan is None:
-            self.plan = app._plan(None if self.matched is None else self.matched[0].endpoint)
-        self._session_is_lazy = self.plan.session_is_lazy
-        if not self._session_is_lazy or appcontext_pushed.receivers:
+        if appcontext_pushed.receivers:
             return False
-        self._match()
+        self._bind(self._push_app_context())
+        if len(self._cv_tokens) == 1:
+            self._session_is_lazy = self.plan.session_is_lazy
+            if not self._session_is_lazy:
+                return False
+            self._match()
         return True
 
+    def _push_app_context(self) -> AppContext | None:
+        """A new application context where there is none of this application."""
+        app_ctx = None if self.fresh_app_context else _cv_app.get(None)
+        if app_ctx is not None and app_ctx.app is self.app:
+            return None
+        self.fresh_app_context = False  # pushed again, as for a stream, it shares the recorded one
+        app_ctx = self.app.app_context()
+        app_ctx._cv_tokens.append(_cv_app.set(app_ctx))
+        return app_ctx
+
+    def _bind(self, app_ctx: AppContext | None) -> None:
+        self._cv_tokens.append(_cv_request.set(self))
+        self._app_contexts.append(app_ctx)
+        if self.plan is None:
+            self.plan = self.app._plan(None if self.matched is None else self.matched[0].endpoint)
+
     async def _open_waiting(self) -> None:
-        if self._app_contexts[-1] is not None:
-            await emit(self, appcontext_pushed, self.app)
-        if len(self._cv_tokens) > 1:
-            return
+        if appcontext_pushed.receivers:
+            app_ctx = self._push_app_context()
+            if app_ctx is not None:
+                await emit(self, appcontext_pushed, self.app)
+            self._bind(app_ctx)
+            if len(self._cv_tokens) > 1:
+                return
+            self._session_is_lazy = self.plan.session_is_lazy
         # The session first: URL converters may use it, and opening it may itself match the request.
         if self._opened_session is None and not self._session_is_lazy:
-            session = await self.call(self.plan.open_session, self.app, self.request)
+            step = make_session_step(self.app.session_interface.open_session, self.plan.open_session)
+            session = await self.call(step, self.app, self.request)
             self._opened_session = self._null_session() if session is None else session
         self._match()
 
@@ -347,8 +357,12 @@ class RequestContext(_Context):
         request = self.request
         if request.url_rule is None and request.routing_exception is None:
             self.match_request()
-        if self.matched is None:
-            self.plan = self.app._plan(request.endpoint)
+        if self.matched is None or request.url_rule is not self.matched[0]:
+            self.renew_plan()
+
+    def renew_plan(self) -> None:
+        """Take the plan of the endpoint as it is now."""
+        self.plan = self.app._plan(self.request.endpoint)
 
     async def _close(self, exc: BaseException | None) -> None:
         plan = self.plan

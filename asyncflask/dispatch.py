@@ -16,11 +16,11 @@ from werkzeug.exceptions import BadRequestKeyError, HTTPException, InternalServe
 from werkzeug.routing import RoutingException
 from werkzeug.wrappers import Response as BaseResponse
 
-from .bridge import DRIVEN, LOOP, THREAD, Host, Step, drive, emit
+from .bridge import ANYWHERE, DRIVEN, LOOP, THREAD, Host, Step, drive, emit
 from .ctx import RequestContext
 from .errors import find_error_handler
-from .globals import _cv_app, _cv_request
-from .plan import AsyncStage, Plan, make_step
+from .globals import _cv_app, _cv_request, _no_req_msg
+from .plan import AsyncStage, Plan, make_session_step, make_step
 from .signals import (
     appcontext_tearing_down,
     got_request_exception,
@@ -111,6 +111,8 @@ async def dispatch_request(ctx: RequestContext) -> t.Any:
     rule: t.Any = request.url_rule
     if request.method == "OPTIONS" and getattr(rule, "provide_automatic_options", False):
         return app.make_default_options_response()
+    if ctx.plan.preprocesses:
+        ctx.renew_plan()  # a hook may have changed the rule or the view
     step = ctx.plan.view
     if step is None:
         raise KeyError(rule.endpoint)
@@ -122,6 +124,9 @@ async def dispatch_request(ctx: RequestContext) -> t.Any:
 
 async def finalize_request(ctx: RequestContext, rv: t.Any, from_error_handler: bool = False) -> Response:
     app = ctx.app
+    ctx.unread = None  # the answer is there: nobody waits for the rest of the body
+    if not ctx.plan.is_current:
+        ctx.renew_plan()
     response: Response
     if callable(rv) and not isinstance(rv, BaseResponse | HTTPException):
         response = await ctx.call((THREAD, app.make_response), rv)  # a WSGI application is somebody's sync code
@@ -148,7 +153,8 @@ async def process_response(ctx: RequestContext, response: t.Any) -> t.Any:
     if _may_have_session(ctx):
         session = ctx._session
         if session is not None and not app.session_interface.is_null_session(session):
-            await ctx.call(plan.save_session, app, session, response)
+            step = make_session_step(app.session_interface.save_session, plan.save_session)
+            await ctx.call(step, app, session, response)
     return response
 
 
@@ -167,16 +173,11 @@ async def handle_user_exception(ctx: RequestContext, error: Exception) -> t.Any:
         return await ctx.plan.stages.handle_http_exception(ctx, error)
     handler = find_error_handler(app, error, ctx.request.blueprints)
     if handler is None:
-        _raise(error)
+        try:
+            raise error
+        finally:
+            del error  # a frame that holds the error which holds the frame: no cycle
     return await ctx.call(make_step(app, handler), error)
-
-
-def _raise(error: BaseException) -> t.NoReturn:
-    """Raise and keep nothing: a frame in the traceback that holds the error would be a cycle."""
-    try:
-        raise error
-    finally:
-        del error
 
 
 async def handle_http_exception(ctx: RequestContext, error: HTTPException) -> t.Any:
@@ -192,7 +193,10 @@ async def handle_exception(ctx: RequestContext, error: Exception) -> Response:
     if got_request_exception.receivers:
         await emit(ctx, got_request_exception, app, exception=error)
     if propagates(app):
-        _raise(error)
+        try:
+            raise error
+        finally:
+            del error
     app.log_exception((type(error), error, error.__traceback__))
     server_error: t.Any = InternalServerError(original_exception=error)
     handler = find_error_handler(app, server_error, ctx.request.blueprints)
@@ -223,7 +227,12 @@ async def do_teardown_appcontext(host: t.Any, exc: BaseException | None) -> None
 async def _tear_down(host: Host, app: Flask, steps: tuple[Step, ...], exc: BaseException | None) -> None:
     """Every teardown runs. One that fails is logged, and raised at the end where errors propagate."""
     failures: list[BaseException] = []
+    host.unread = None  # nobody will read it: it is not loaded for an async teardown
     for step in steps:
+        try:
+            await host.go(step[0] if step[0] is not ANYWHERE else host.place)
+        except BaseException as error:  # a cancellation that came with the move: the step still runs
+            failures.insert(0, error)
         try:
             await host.call(step, exc)
         except Exception as error:
@@ -232,7 +241,10 @@ async def _tear_down(host: Host, app: Flask, steps: tuple[Step, ...], exc: BaseE
         except BaseException as error:  # a cancellation: the other teardowns run, then it goes on
             failures.insert(0, error)
     if failures and (propagates(app) or not isinstance(failures[0], Exception)):
-        _raise(failures.pop(0))
+        try:
+            raise failures[0]
+        finally:
+            failures.clear()
 
 
 STAGES: dict[str, AsyncStage] = {
@@ -256,11 +268,13 @@ def make_plan(app: Flask, endpoint: str | None) -> Plan:
     return Plan(app, endpoint, STAGES)
 
 
-def run_stage(name: str, *args: t.Any, **kwargs: t.Any) -> t.Any:
+def run_stage(app: Flask, name: str, *args: t.Any, **kwargs: t.Any) -> t.Any:
     """A stage's sync form, for the current context: what `Flask`'s methods of the request cycle do."""
     ctx: Host | None = _cv_request.get(None)
+    if ctx is None and name == "do_teardown_appcontext":
+        ctx = _cv_app.get(None) or app.app_context()
     if ctx is None:
-        ctx = _cv_app.get()
+        raise RuntimeError(_no_req_msg)
     place, ctx.place = ctx.place, DRIVEN
     try:
         return drive(STAGES[name](ctx, *args, **kwargs))

@@ -76,7 +76,8 @@ class HookDict(defaultdict[t.Any, t.Any]):
         return self[key]
 
     def __setitem__(self, key: t.Any, value: t.Any) -> None:
-        if type(value) is list:
+        # Lists of another owner would go on telling that one.
+        if isinstance(value, list) and getattr(value, "changed", None) != self.changed:
             value = HookList(value, self.changed)
         super().__setitem__(key, value)
         self.changed()
@@ -85,6 +86,10 @@ class HookDict(defaultdict[t.Any, t.Any]):
         if key not in self:
             self[key] = default
         return self[key]
+
+    def __ior__(self, other: t.Any) -> t.Self:  # type: ignore[override,misc]  # as dict
+        self.update(other)
+        return self
 
     def update(self, *args: t.Any, **kwargs: t.Any) -> None:
         for key, value in dict(*args, **kwargs).items():

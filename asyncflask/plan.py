@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterable
 
 from . import hooks
 from .bridge import ANYWHERE, LOOP, THREAD, Step, kind_of
-from .overrides import find_override
+from .overrides import AppType, find_override
 from .routing import TRUSTED_CONVERTERS
+from .sessions import opens_lazily
 from .wrappers import _split_blueprint_path
 
 if t.TYPE_CHECKING:
@@ -25,12 +26,12 @@ class Stages:
     """The request cycle's stages, as async functions: our own, or a call of what overrides them."""
 
     def __init__(self, app: Flask, native: dict[str, AsyncStage]) -> None:
-        self.overrides: dict[str, t.Any] = {}
+        self.overrides: dict[str, str] = {}  # name to kind
         for name, stage in native.items():
             override = find_override(app, name)
             if override is not None:
-                self.overrides[name] = override
-                stage = _call_override((kind_of(override), override))
+                self.overrides[name] = kind_of(override)
+                stage = _call_override(name, kind_of(override))
             setattr(self, name, stage)
 
     if t.TYPE_CHECKING:
@@ -38,24 +39,41 @@ class Stages:
         def __getattr__(self, name: str) -> AsyncStage: ...
 
 
-def _call_override(step: Step) -> AsyncStage:
+def _call_override(name: str, kind: str) -> AsyncStage:
+    # By its name: a plan that held the method would hold the application.
     async def stage(host: t.Any, *args: t.Any, **kwargs: t.Any) -> t.Any:
-        return await host.call(step, *args, **kwargs)
+        return await host.call((kind, getattr(host.app, name)), *args, **kwargs)
 
     return stage
+
+
+class PlanBook(dict[str | None, "Plan"]):
+    """The plans of an application. It is told when something changes that plans are made of."""
+
+    __hash__ = object.__hash__  # type: ignore[assignment]  # kept weakly by AppType
+
+    def __init__(self) -> None:
+        super().__init__()
+        AppType.plan_books.add(self)
+
+    def drop(self) -> None:
+        for plan in self.values():
+            plan.is_current = False
+        self.clear()
 
 
 class Plan:
     """Flat tuples of steps, in the order in which they run."""
 
     __slots__ = (
-        "after", "app_teardown", "before", "kinds", "matches_fast", "native_context", "needs_thread", "open_session",
-        "preprocess", "preprocesses", "processes", "save_session", "session_is_lazy", "stages", "start", "teardown",
+        "after", "app_teardown", "before", "is_current", "kinds", "matches_fast", "native_context", "needs_thread",
+        "open_session", "preprocess", "preprocesses", "processes", "save_session", "session_is_lazy", "stages", "start", "teardown",
         "tears_down", "tears_down_app", "view",
     )  # fmt: skip
 
     def __init__(self, app: Flask, endpoint: str | None, native: dict[str, AsyncStage]) -> None:
         blueprints = _blueprints_of(endpoint)
+        self.is_current = True
         self.stages = Stages(app, native)
         self.preprocess = _steps(app, hooks.ordered(app.url_value_preprocessors, hooks.PREPROCESS, blueprints))
         self.before = _steps(app, hooks.ordered(app.before_request_funcs, hooks.BEFORE, blueprints))
@@ -64,10 +82,9 @@ class Plan:
         self.teardown = _steps(app, hooks.ordered(app.teardown_request_funcs, hooks.TEARDOWN, blueprints))
         self.app_teardown = _steps(app, reversed(app.teardown_appcontext_funcs))
         interface = app.session_interface
-        self.open_session = (kind_of(interface.open_session), interface.open_session)
-        self.save_session = (kind_of(interface.save_session), interface.save_session)
-        # An interface that never blocks need not be asked before somebody wants the session.
-        self.session_is_lazy = self.open_session[0] is ANYWHERE
+        self.open_session = make_session_step(interface.open_session)
+        self.save_session = make_session_step(interface.save_session)
+        self.session_is_lazy = opens_lazily(interface)
         self.kinds = [kind for kind in self._all_kinds(app, endpoint) if kind is not ANYWHERE]
         self.start = self.kinds[0] if self.kinds else LOOP
         self.needs_thread = THREAD in self.kinds
@@ -84,8 +101,7 @@ class Plan:
         yield self.open_session[0]
         if endpoint is None and matching_is_users_code(app):
             yield THREAD
-        for override in self.stages.overrides.values():
-            yield kind_of(override)
+        yield from self.stages.overrides.values()
         view = () if self.view is None else (self.view,)
         for step in (*self.preprocess, *self.before, *view, *self.after):
             yield step[0]
@@ -113,6 +129,11 @@ def make_step(app: Flask, f: t.Any) -> Step:
     if find_override(app, "ensure_sync") or find_override(app, "async_to_sync"):
         f = app.ensure_sync(f)
     return kind_of(f), f
+
+
+def make_session_step(f: t.Any, planned: Step | None = None) -> Step:
+    """A method of the session interface with its kind; as planned, unless it was patched since."""
+    return planned if planned is not None and planned[1] == f else (kind_of(f), f)
 
 
 def matching_is_users_code(app: Flask) -> bool:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import typing as t
 from collections.abc import AsyncIterator, Iterable, Iterator
+from functools import cache
 
 from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response as BaseResponse
 
 from .globals import request
+from .wrappers import Response
 
 if t.TYPE_CHECKING:
     from .app import Flask
-    from .wrappers import Request, Response
+    from .wrappers import Request
 
 _VALID = (
     "The return type must be a string, dict, list, tuple with headers or status, Response instance, generator, async"
@@ -86,6 +88,22 @@ def _run_wsgi(app: Flask, body: t.Any) -> Response:
         raise TypeError(
             f"{error}\nThe view function did not return a valid response. {_VALID}, but it was a {type(body).__name__}."
         ) from None
+
+
+@cache
+def answers_natively(cls: t.Any) -> bool:
+    """Whether a class of responses leaves to us and to Werkzeug how it is called, so that it need not be called."""
+    return issubclass(cls, Response) and all(getattr(cls, name) is getattr(Response, name) for name in _CALLED)
+
+
+_CALLED = ("__call__", "get_wsgi_response", "get_app_iter", "iter_encoded")
+
+
+def call_response(response: t.Any, request: Request) -> Response:
+    """The answer of a WSGI application, or of a response with its own way of being called."""
+    from werkzeug.test import run_wsgi_app
+
+    return Response(*run_wsgi_app(response, request.environ))
 
 
 def whole_body(response: BaseResponse) -> bytes:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 import typing as t
 from collections.abc import Callable
+from functools import cache, lru_cache
 
 from werkzeug.routing import Map as WerkzeugMap, Rule, ValidationError
 from werkzeug.routing.converters import DEFAULT_CONVERTERS, UnicodeConverter
@@ -32,6 +33,8 @@ TRUSTED_CONVERTERS = frozenset(DEFAULT_CONVERTERS.values())
 
 class Map(WerkzeugMap):
     """Werkzeug's Map with a fast matcher, made anew after any change: Werkzeug sets an attribute at each."""
+
+    _fast: Matcher | None
 
     def __setattr__(self, name: str, value: t.Any) -> None:
         super().__setattr__(name, value)
@@ -186,10 +189,26 @@ def _branch(node: _Node, child: _Node | None, parts: list[str], at: int, method:
     return None
 
 
-def find_fast(app: Flask, request: Request, path_info: str) -> Match | None:
+_PLAIN_HOST = re.compile(r"[a-z0-9-]{1,63}(\.[a-z0-9-]{1,63})*(:[1-9]\d{0,4})?", re.ASCII | re.IGNORECASE)
+
+
+@lru_cache(maxsize=1024)
+def is_plain_host(host: str | bytes) -> bool:
+    """Whether a Host header is one that Werkzeug has no objection to; of all others it is the judge."""
+    text = host.decode("latin-1") if isinstance(host, bytes) else host
+    return len(text) < 254 and _PLAIN_HOST.fullmatch(text) is not None
+
+
+@cache
+def _binds_natively(cls: type) -> bool:
+    return issubclass(cls, Map) and cls.bind is Map.bind and cls.bind_to_environ is Map.bind_to_environ
+
+
+def find_fast(app: Flask, request: Request, method: str, path_info: str) -> Match | None:
     """The rule of a request if it is beyond doubt. The host must play no part (see also Plan.matches_fast)."""
     if not path_info or request.trusted_hosts is not None or app.config["TRUSTED_HOSTS"] is not None:
         return None
     url_map = app.url_map
-    matcher = getattr(url_map, "_fast", None) or (url_map.fast if isinstance(url_map, Map) else None)
-    return None if matcher is None else matcher.find(request.method, "/" + path_info.lstrip("/"))
+    if not _binds_natively(type(url_map)):  # type: ignore[arg-type]  # classes do hash
+        return None
+    return (url_map._fast or url_map.fast).find(method, "/" + path_info.lstrip("/"))

@@ -17,7 +17,7 @@ from contextvars import Context, copy_context
 from functools import partial
 
 from .bridge import THREAD, TO_LOOP, TO_THREAD, Home, cv_home, mailbox_of
-from .workers import Lane, PoolJob, PoolLane, WorkerPool
+from .workers import Lane, PoolJob, PoolLane, RequestLane, WorkerPool
 
 T = t.TypeVar("T")
 Leg = Generator[t.Any, t.Any, None]
@@ -27,17 +27,8 @@ class Runner(Home, t.Generic[T]):
     """Awaitable: the result of `coro`, which starts in the place `start` (LOOP or THREAD)."""
 
     __slots__ = (
-        "bound",
-        "command",
-        "context",
-        "coro",
-        "error",
-        "leg_over",
-        "pool",
-        "result",
-        "start",
-        "waiter",
-    )
+        "bound", "command", "context", "coro", "error", "leg_over", "pool", "result", "start", "waiter", "worker",
+    )  # fmt: skip
 
     def __init__(self, coro: Coroutine[t.Any, t.Any, T], pool: WorkerPool, start: str) -> None:
         loop = get_running_loop()
@@ -45,6 +36,7 @@ class Runner(Home, t.Generic[T]):
         self.coro = coro
         self.pool = pool
         self.start = start
+        self.worker: PoolLane | None = None
         self.bound = False
         self.context: Context = copy_context()
         self.context.run(cv_home.set, self)
@@ -56,14 +48,25 @@ class Runner(Home, t.Generic[T]):
 
     @property
     def lane(self) -> Lane:
+        """The request's share of its worker's lane."""
         if self._lane is None:
-            self.bind()
-        return t.cast(Lane, self._lane)
+            if self.worker is None:
+                self.bind()
+            self._lane = RequestLane(t.cast(PoolLane, self.worker))
+        return self._lane
+
+    def lane_of(self, thread_id: int) -> Lane | None:
+        return self.lane if self.worker is not None and self.worker.thread_id == thread_id else None
 
     def bind(self, refuse: bool = False) -> None:
         """Choose the request's thread now. Raises Overloaded if it may be refused."""
-        self._lane = self.pool.choose(refuse)
+        self.worker = self.pool.choose(refuse)
         self.bound = True
+
+    def discard(self) -> None:
+        """It will not be awaited."""
+        self.coro.close()
+        del self.context  # it holds this Runner: no cycle is left behind
 
     def __await__(self) -> Generator[t.Any, t.Any, T]:
         send, throw, run = self.coro.send, self.coro.throw, self.context.run
@@ -92,11 +95,11 @@ class Runner(Home, t.Generic[T]):
             return self.result()
         finally:
             if self.bound:
-                t.cast(PoolLane, self._lane).bound -= 1
+                self.pool.release(t.cast(PoolLane, self.worker))
             del self.context, run  # they hold this Runner (cv_home): no cycle is left behind
 
     def _put_in_lane(self, leg: PoolJob) -> None:
-        self.lane.put(partial(leg, t.cast(PoolLane, self.lane)))
+        self.lane.put(partial(leg, t.cast(PoolLane, self.worker)))
 
     def _leg_in_thread(self, put: Callable[[PoolJob], None]) -> Leg:
         """Wait for a leg in the thread, however often this task is cancelled meanwhile."""
@@ -119,9 +122,10 @@ class Runner(Home, t.Generic[T]):
             self.error = RuntimeError(f"A worker thread cannot wait for {self.command!r}: a step was planned wrongly.")
         self.command = cancelled = None
 
-    def _leg(self, lane: Lane) -> Callable[[], None]:
+    def _leg(self, lane: PoolLane) -> Callable[[], None]:
         """In the thread: run the coroutine until it asks for something or ends. Returns what tells the loop."""
-        self._lane = lane
+        self.worker = lane
+        self.command = None
         error, self.error = self.error, None
         try:
             if error is None:

@@ -143,6 +143,20 @@ def _make_serializer(
     )
 
 
+def opens_lazily(interface: SessionInterface) -> bool:
+    """Whether an untouched session without a cookie comes to nothing, so that it need not even be opened."""
+    cls = type(interface)
+    return not vars(interface) and all(
+        getattr(cls, name, None) is getattr(SecureCookieSessionInterface, name) for name in _LAZY_PARTS
+    )
+
+
+_LAZY_PARTS = (
+    "open_session", "save_session", "session_class", "get_signing_serializer", "is_null_session", "make_null_session",
+    "null_session_class", "serializer", "get_cookie_name",
+)  # fmt: skip
+
+
 class SecureCookieSessionInterface(SessionInterface):
     """The session is the cookie: signed, so that it can't be changed, but readable by whoever has it."""
 

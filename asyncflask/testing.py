@@ -94,7 +94,7 @@ class FlaskClient(Client):
         ctx = app.test_request_context(*args, **kwargs)
         self._add_cookies_to_wsgi(ctx.request.environ)
         with ctx:
-            session = sessions.open_session(app, ctx.request)
+            session = app.ensure_sync(sessions.open_session)(app, ctx.request)
         if session is None:
             raise RuntimeError("Session backend did not open a session.")
         yield session
@@ -102,7 +102,7 @@ class FlaskClient(Client):
             return
         response = app.response_class()
         with ctx:
-            sessions.save_session(app, session, response)
+            app.ensure_sync(sessions.save_session)(app, session, response)
         host = ctx.request.host.partition(":")[0]
         self._update_cookies_from_response(host, ctx.request.path, response.headers.getlist("Set-Cookie"))
 

@@ -3,8 +3,9 @@
 Rule 1. A *lane* is one thread's inbox. Work given to a lane runs in that thread, in order. All sync steps of a request
         use one lane, so a connection opened in a hook may be used in the view and closed in a teardown.
 Rule 2. A lane is not held while its request waits on the event loop: other requests use it meanwhile.
-Rule 3. A thread that waits for the loop serves its own lane while it waits. So sync code that waits for async code that
-        calls sync code of the same request never deadlocks, however few threads there are.
+Rule 3. A thread that waits for the loop serves its request's share of the lane while it waits. So sync code that waits
+        for async code that calls sync code of the same request never deadlocks, however few threads there are; and no
+        other request's code runs in the middle of a step.
 Rule 4. The pool is bounded, and so is the queue of requests that wait for a thread. Beyond it: `Overloaded`.
         Only a request's first step may be refused; one that was let in is finished.
 Rule 5. Threads do not survive a fork. A pool notices by the process id and starts anew.
@@ -17,7 +18,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from functools import partial
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 
 # What a job returns is called once the thread is free for the next: it wakes the loop, which may bring that next job.
 Job = Callable[[], "Callable[[], object] | None"]
@@ -54,6 +55,7 @@ class Lane:
             job = self.inbox.get()
             if job is not None:
                 _call(job())
+            del job  # an error's traceback may hold this frame: no cycle
 
     def wake(self, ticket: Ticket) -> None:
         """End a `serve`; from any thread."""
@@ -64,18 +66,54 @@ class Lane:
 class PoolLane(Lane):
     """A worker thread's lane."""
 
-    __slots__ = ("bound", "pool")
+    __slots__ = ("bound", "closing", "given", "pool")
 
     def __init__(self, pool: WorkerPool) -> None:
         super().__init__()
         self.pool = pool
+        self.closing = False
+        self.given = 0  # jobs, the running one included
         self.bound = 0  # requests that started on the loop and have this lane as their thread
 
     def put(self, job: Job) -> None:
         with self.pool.lock:
             if self in self.pool.idle:
                 self.pool.idle.remove(self)
-            self.inbox.put(job)
+            self.give(job)
+            if self.closing and self.thread_id is None:  # the pool was closed under a request that was let in
+                self.start(0)
+
+    def give(self, job: Job) -> None:
+        self.given += 1
+        self.inbox.put(job)
+
+    def start(self, number: int) -> None:
+        self.thread_id = 0
+        threading.Thread(target=_work, args=(self,), name=f"asyncflask-worker-{number}", daemon=True).start()
+
+
+class RequestLane(Lane):
+    """One request's share of a worker's lane: a thread that waits for the loop serves this share only."""
+
+    __slots__ = ("worker",)
+
+    def __init__(self, worker: PoolLane) -> None:
+        super().__init__(worker.thread_id)
+        self.worker = worker
+
+    def put(self, job: Job) -> None:
+        self.inbox.put(job)
+        self.worker.put(self._run_next)
+
+    def _run_next(self) -> Callable[[], object] | None:
+        self.thread_id = self.worker.thread_id
+        while True:
+            try:
+                job = self.inbox.get_nowait()
+            except Empty:  # run already, while the thread waited
+                return None
+            if job is not None:
+                return job()
 
 
 PoolJob = Callable[[PoolLane], "Callable[[], object] | None"]
@@ -104,8 +142,8 @@ class WorkerPool:
         with self.lock:
             lane = self._free_lane()
             if lane is not None:
-                lane.inbox.put(partial(job, lane))
-            elif len(self.backlog) < self.limit:
+                lane.give(partial(job, lane))
+            elif self._waiting() < self.limit:
                 self.backlog.append(job)
             else:
                 raise Overloaded
@@ -117,55 +155,77 @@ class WorkerPool:
             lane = self._free_lane()
             if lane is not None:
                 self.idle.append(lane)
-            elif not refuse or len(self.backlog) < self.limit:
-                lane = min(self.lanes, key=lambda lane: lane.inbox.qsize() + lane.bound)
             else:
-                raise Overloaded
+                if refuse and self._waiting() >= self.limit:
+                    raise Overloaded
+                lane = min(self.lanes, key=_load)
             lane.bound += 1
             return lane
 
+    def release(self, lane: PoolLane) -> None:
+        """A request that had chosen the lane is over."""
+        with self.lock:
+            lane.bound -= 1
+
+    def _waiting(self) -> int:
+        return len(self.backlog) + sum(max(lane.given - 1, 0) for lane in self.lanes)
+
     def close(self) -> None:
         """End the threads once they have done what they were given."""
+        self._notice_fork()
         with self.lock:
-            for lane in self.lanes:
-                lane.inbox.put(_stop)
-            self.lanes, self.idle = [], []
+            lanes, self.lanes, self.idle = self.lanes, [], []
+            for lane in lanes:
+                lane.closing = True
+                lane.inbox.put(None)
 
     def _notice_fork(self) -> None:
         if self.pid != os.getpid():
             self._reset()
 
     def _free_lane(self) -> PoolLane | None:
-        if self.idle:
+        if self.idle and not self.idle[-1].bound:
             return self.idle.pop()
-        if len(self.lanes) == self.size:
-            return None
-        lane = PoolLane(self)
-        self.lanes.append(lane)
-        name = f"asyncflask-worker-{len(self.lanes)}"
-        threading.Thread(target=_work, args=(lane,), name=name, daemon=True).start()
+        lane = min(self.idle, key=_load, default=None)
+        if (lane is None or lane.bound) and len(self.lanes) < self.size:
+            return self._start_lane()
+        if lane is not None:
+            self.idle.remove(lane)
         return lane
 
-    def _take_next(self, lane: PoolLane) -> None:
-        """What a lane does after a job: its own inbox first, then the queue, else it is idle."""
+    def _start_lane(self) -> PoolLane:
+        lane = PoolLane(self)
+        lane.start(len(self.lanes) + 1)
+        self.lanes.append(lane)  # only now: the system may refuse a thread
+        return lane
+
+    def _take_next(self, lane: PoolLane) -> bool:
+        """What a lane does after a job: its own inbox first, then the queue, else it is idle; False: it ends."""
         with self.lock:
+            lane.given = lane.inbox.qsize()
             if not lane.inbox.empty():
-                return
+                return True
             if self.backlog:
-                lane.inbox.put(partial(self.backlog.popleft(), lane))
+                lane.give(partial(self.backlog.popleft(), lane))
+            elif lane.closing:
+                lane.thread_id = None
+                return False
             elif lane not in self.idle:
                 self.idle.append(lane)
+            return True
 
 
-def _stop() -> None:
-    """The job that ends a thread."""
+def _load(lane: PoolLane) -> int:
+    return lane.given + lane.bound
 
 
 def _work(lane: PoolLane) -> None:
     lane.thread_id = threading.get_ident()
-    while (job := lane.inbox.get()) is not _stop:
+    goes_on = True
+    while goes_on:
+        job = lane.inbox.get()
         tell = None if job is None else job()
-        lane.pool._take_next(lane)
+        goes_on = lane.pool._take_next(lane)
         _call(tell)
         del job, tell  # an idle thread keeps nothing of its last request alive
 

@@ -255,7 +255,9 @@ class Request(RequestBase):
     def environ(self) -> WSGIEnvironment:
         assert self._scope is not None
         self.has_environ = True
-        return build_environ(self._scope, self._input)
+        environ = build_environ(self._scope, self._input)
+        environ["werkzeug.request"] = self  # let go when the context closes
+        return environ
 
     @property
     def endpoint(self) -> str | None:
@@ -355,7 +357,13 @@ class Response(ResponseBase):
     ) -> None:
         if headers is None and status is None and content_type is None and type(response) in (str, bytes):
             content_type = _content_type(self.default_mimetype if mimetype is None else mimetype)
-            if content_type is not None and self.default_status == 200 and self.automatically_set_content_length:
+            natively = type(self).set_data is ResponseBase.set_data
+            if (
+                natively
+                and content_type is not None
+                and self.default_status == 200
+                and self.automatically_set_content_length
+            ):
                 self._init_whole(response, content_type, direct_passthrough)
                 return
             content_type = None

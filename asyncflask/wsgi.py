@@ -7,17 +7,16 @@ from __future__ import annotations
 
 import typing as t
 from collections.abc import Iterable
-from functools import cache
 
 from werkzeug.exceptions import BadRequest
+from werkzeug.wrappers import Response as ResponseBase
 
-from .body import UnreadInput
+from .body import MAX_DIGITS, UnreadInput
 from .bridge import DRIVEN, drive
 from .ctx import RequestContext
 from .dispatch import handle
-from .responding import BODILESS_STATUS, final_headers, whole_body
-from .routing import find_fast
-from .wrappers import Response as NativeResponse
+from .responding import BODILESS_STATUS, answers_natively, final_headers, whole_body
+from .routing import find_fast, is_plain_host
 
 if t.TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -32,11 +31,11 @@ def serve(app: Flask, environ: WSGIEnvironment, start_response: StartResponse) -
     unread = ctx.unread
 
     def render(response: Response) -> Iterable[bytes]:
-        if unread is not None and unread.spool.on_disk:
+        if unread is not None and unread.spool.on_disk and isinstance(response, ResponseBase):
             response.call_on_close(unread.spool.file.close)
-        if response.status_code in BODILESS_STATUS or ctx.request.method == "HEAD" or response._on_close:
+        if not answers_natively(type(response)) or not response.is_sequence or response._on_close:
             return response(environ, start_response)
-        if not response.is_sequence or not _answers_natively(type(response)):  # type: ignore[arg-type]  # classes do hash
+        if response.status_code in BODILESS_STATUS or ctx.request.method == "HEAD":
             return response(environ, start_response)
         start_response(response.status, list(final_headers(response, ctx.request)))
         return [whole_body(response)]
@@ -47,28 +46,20 @@ def serve(app: Flask, environ: WSGIEnvironment, start_response: StartResponse) -
 SERVE = serve
 
 
-@cache
-def _answers_natively(cls: t.Any) -> bool:
-    """Whether a class of responses leaves to Werkzeug how it is called, so that a whole body needs no call."""
-    return all(getattr(cls, name) is getattr(NativeResponse, name) for name in _CALLED)
-
-
-_CALLED = ("__call__", "get_wsgi_response", "get_app_iter")
-
-
 def prepare(ctx: RequestContext, environ: WSGIEnvironment) -> None:
     """Note on the context what the environ tells at once."""
     app, request = ctx.app, ctx.request
     ctx.place = DRIVEN
     ctx.cookie = environ.get("HTTP_COOKIE", "")
     length = environ.get("CONTENT_LENGTH")
-    if length and not (length.isascii() and length.isdigit()):
+    if length and not (length.isascii() and length.isdigit() and len(length) < MAX_DIGITS):
         request.routing_exception = BadRequest("The Content-Length header is not a number.")
         return
     if length or "HTTP_TRANSFER_ENCODING" in environ:
         ctx.unread = UnreadInput(request, app.config["BODY_SPOOL_SIZE"])
-    if "HTTP_UPGRADE" not in environ and app._plan(None).matches_fast:
-        # With it, Werkzeug matches a websocket handshake.
-        matched = ctx.matched = find_fast(app, request, request.path if environ.get("PATH_INFO") else "")
+    # With an upgrade, Werkzeug matches a websocket handshake.
+    if "HTTP_UPGRADE" not in environ and app._plan(None).matches_fast and is_plain_host(environ.get("HTTP_HOST", "")):
+        path = request.path if environ.get("PATH_INFO") else ""
+        matched = ctx.matched = find_fast(app, request, environ["REQUEST_METHOD"], path)
         if matched is not None:
             ctx.plan = app._plan(matched[0].endpoint)

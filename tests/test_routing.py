@@ -182,7 +182,7 @@ def assert_agrees(url_map: Map, path: str, method: str) -> bool:
     return True
 
 
-MANY = settings(max_examples=350, deadline=None, suppress_health_check=list(HealthCheck))
+MANY = settings(max_examples=250, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 @MANY
