@@ -26,7 +26,7 @@ from .responding import (
     whole_body,
 )
 from .routing import find_fast, is_plain_host
-from .runner import Runner
+from .runner import InContext, Runner
 from .workers import Overloaded
 from .wrapped import NOTICE, wrapped_app
 from .wrappers import build_environ, path_info
@@ -63,12 +63,15 @@ async def _serve_http(app: Flask, scope: Scope, receive: Receive, send: Send) ->
         matched = ctx.matched = find_fast(app, ctx.request, scope["method"], path_info(scope))
         if matched is not None:
             plan = app._plan(matched[0].endpoint)
+    if ctx.matched is None and refusal is None and plan.matches_on_loop:
+        ctx.match_request()  # by Werkzeug, but before it is decided where the request begins
+        plan = app._plan(ctx.request.endpoint)
     ctx.plan = plan
     if stream is not None and isinstance(stream, BodyStream):
         ctx.unread = UnreadBody(stream, ctx.request)
     exchange = _Exchange(ctx, send, receive, reader)
     try:
-        await (exchange.answer_moving(plan) if plan.needs_thread else exchange.answer())
+        await (exchange.answer_moving(plan) if plan.needs_thread else InContext(exchange.answer()))
     finally:
         if stream is not None:
             stream.close()

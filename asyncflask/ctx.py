@@ -109,7 +109,7 @@ def has_app_context() -> bool:
     return _cv_app.get(None) is not None
 
 
-class _Context(Host):
+class Context(Host):
     """`push`, `pop`, `with` and `async with` over `_open` and `_close`."""
 
     async def _open(self) -> None:
@@ -119,7 +119,7 @@ class _Context(Host):
         raise NotImplementedError
 
     @contextmanager
-    def _staying(self, place: str) -> Iterator[None]:
+    def staying(self, place: str) -> Iterator[None]:
         """Be a host that does not move, for now: a stream may push a context again that a Runner is moving."""
         before = self.place, self.moves
         self.place, self.moves = place, False
@@ -130,14 +130,14 @@ class _Context(Host):
 
     def push(self) -> None:
         """Make this the current context."""
-        with self._staying(DRIVEN):
+        with self.staying(DRIVEN):
             drive(self._open())
 
     def pop(self, exc: BaseException | None = _sentinel) -> None:
         """Leave the context; at the last pop the teardowns run with `exc`, by default the error being handled."""
         if exc is _sentinel:
             exc = sys.exc_info()[1]
-        with self._staying(DRIVEN):
+        with self.staying(DRIVEN):
             drive(self._close(exc))
 
     def __enter__(self) -> t.Self:
@@ -148,16 +148,16 @@ class _Context(Host):
         self.pop(error)
 
     async def __aenter__(self) -> t.Self:
-        with self._staying(LOOP):
+        with self.staying(LOOP):
             await self._open()
         return self
 
     async def __aexit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        with self._staying(LOOP):
+        with self.staying(LOOP):
             await self._close(error)
 
 
-class AppContext(_Context):
+class AppContext(Context):
     """The application's context: `current_app` and `g`."""
 
     _home: Home | None = None
@@ -223,7 +223,7 @@ def _raise_wrong_pop(current: object, expected: object, name: str) -> t.NoReturn
     raise AssertionError(f"Popped wrong {name} context. ({current!r} instead of {expected!r})")
 
 
-class RequestContext(_Context):
+class RequestContext(Context):
     """A request's context: `request`, `session`, the URL adapter, and what the dispatcher keeps for it."""
 
     # Set by an edge: what it knows before the context opens.

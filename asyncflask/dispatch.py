@@ -17,7 +17,7 @@ from werkzeug.routing import RoutingException
 from werkzeug.wrappers import Response as BaseResponse
 
 from .bridge import ANYWHERE, DRIVEN, LOOP, THREAD, Host, Step, drive, emit
-from .ctx import RequestContext
+from .ctx import Context, RequestContext
 from .errors import find_error_handler
 from .globals import _cv_app, _cv_request, _no_req_msg
 from .plan import AsyncStage, Plan, make_session_step, make_step
@@ -270,13 +270,10 @@ def make_plan(app: Flask, endpoint: str | None) -> Plan:
 
 def run_stage(app: Flask, name: str, *args: t.Any, **kwargs: t.Any) -> t.Any:
     """A stage's sync form, for the current context: what `Flask`'s methods of the request cycle do."""
-    ctx: Host | None = _cv_request.get(None)
+    ctx: Context | None = _cv_request.get(None)
     if ctx is None and name == "do_teardown_appcontext":
         ctx = _cv_app.get(None) or app.app_context()
     if ctx is None:
         raise RuntimeError(_no_req_msg)
-    place, ctx.place = ctx.place, DRIVEN
-    try:
+    with ctx.staying(DRIVEN):
         return drive(STAGES[name](ctx, *args, **kwargs))
-    finally:
-        ctx.place = place

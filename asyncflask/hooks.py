@@ -87,7 +87,7 @@ class HookDict(defaultdict[t.Any, t.Any]):
             self[key] = default
         return self[key]
 
-    def __ior__(self, other: t.Any) -> t.Self:  # type: ignore[override,misc]  # as dict
+    def __ior__(self, other: t.Any) -> t.Self:  # type: ignore[misc]  # as dict
         self.update(other)
         return self
 

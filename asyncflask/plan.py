@@ -66,9 +66,9 @@ class Plan:
     """Flat tuples of steps, in the order in which they run."""
 
     __slots__ = (
-        "after", "app_teardown", "before", "is_current", "kinds", "matches_fast", "native_context", "needs_thread",
-        "open_session", "preprocess", "preprocesses", "processes", "save_session", "session_is_lazy", "stages", "start", "teardown",
-        "tears_down", "tears_down_app", "view",
+        "after", "app_teardown", "before", "is_current", "kinds", "matches_fast", "matches_on_loop", "native_context", "needs_thread",
+        "open_session", "preprocess", "preprocesses", "processes", "save_session", "session_is_lazy", "stages",
+        "start", "teardown", "tears_down", "tears_down_app", "view",
     )  # fmt: skip
 
     def __init__(self, app: Flask, endpoint: str | None, native: dict[str, AsyncStage]) -> None:
@@ -85,9 +85,6 @@ class Plan:
         self.open_session = make_session_step(interface.open_session)
         self.save_session = make_session_step(interface.save_session)
         self.session_is_lazy = opens_lazily(interface)
-        self.kinds = [kind for kind in self._all_kinds(app, endpoint) if kind is not ANYWHERE]
-        self.start = self.kinds[0] if self.kinds else LOOP
-        self.needs_thread = THREAD in self.kinds
         # Stages with nothing to do are not even called.
         overrides = self.stages.overrides
         self.preprocesses = bool(self.preprocess or self.before or "preprocess_request" in overrides)
@@ -95,11 +92,18 @@ class Plan:
         self.tears_down = bool(self.teardown or "do_teardown_request" in overrides)
         self.tears_down_app = bool(self.app_teardown or "do_teardown_appcontext" in overrides)
         self.native_context = find_override(app, "request_context") is None
-        self.matches_fast = not app.subdomain_matching and find_override(app, "create_url_adapter") is None
+        native_adapter = find_override(app, "create_url_adapter") is None
+        self.matches_fast = native_adapter and not app.subdomain_matching
+        # Else it may call code that is not ours or Werkzeug's, and so may block.
+        native_converters = TRUSTED_CONVERTERS.issuperset(app.url_map.converters.values())
+        self.matches_on_loop = native_adapter and self.native_context and native_converters and self.session_is_lazy
+        self.kinds = [kind for kind in self._all_kinds(app, endpoint) if kind is not ANYWHERE]
+        self.start = self.kinds[0] if self.kinds else LOOP
+        self.needs_thread = THREAD in self.kinds
 
     def _all_kinds(self, app: Flask, endpoint: str | None) -> Iterable[str]:
         yield self.open_session[0]
-        if endpoint is None and matching_is_users_code(app):
+        if endpoint is None and not self.matches_on_loop:
             yield THREAD
         yield from self.stages.overrides.values()
         view = () if self.view is None else (self.view,)
@@ -134,12 +138,6 @@ def make_step(app: Flask, f: t.Any) -> Step:
 def make_session_step(f: t.Any, planned: Step | None = None) -> Step:
     """A method of the session interface with its kind; as planned, unless it was patched since."""
     return planned if planned is not None and planned[1] == f else (kind_of(f), f)
-
-
-def matching_is_users_code(app: Flask) -> bool:
-    """Whether matching a URL may call code that is not ours or Werkzeug's, and so may block."""
-    converters = app.url_map.converters.values()
-    return find_override(app, "create_url_adapter") is not None or not TRUSTED_CONVERTERS.issuperset(converters)
 
 
 def describe_place(app: Flask, endpoint: str) -> str:

@@ -23,6 +23,31 @@ T = t.TypeVar("T")
 Leg = Generator[t.Any, t.Any, None]
 
 
+class InContext(t.Generic[T]):
+    """Awaitable: the result of `coro`, which runs on the loop, in a copy of the context.
+
+    What a request sets does not reach the server's task, which may go on to serve the next one.
+    """
+
+    __slots__ = ("coro",)
+
+    def __init__(self, coro: Coroutine[t.Any, t.Any, T]) -> None:
+        self.coro = coro
+
+    def __await__(self) -> Generator[t.Any, t.Any, T]:
+        run, resume, value = copy_context().run, self.coro.send, None
+        while True:
+            try:
+                command = run(resume, value)
+            except StopIteration as stop:
+                return t.cast(T, stop.value)
+            try:
+                value = yield command
+                resume = self.coro.send
+            except BaseException as thrown:
+                resume, value = t.cast(t.Any, self.coro.throw), thrown
+
+
 class Runner(Home, t.Generic[T]):
     """Awaitable: the result of `coro`, which starts in the place `start` (LOOP or THREAD)."""
 
@@ -66,7 +91,10 @@ class Runner(Home, t.Generic[T]):
     def discard(self) -> None:
         """It will not be awaited."""
         self.coro.close()
-        del self.context  # it holds this Runner: no cycle is left behind
+        self._let_go()
+
+    def _let_go(self) -> None:
+        self.context = None  # type: ignore[assignment]  # it holds this Runner (cv_home): no cycle is left behind
 
     def __await__(self) -> Generator[t.Any, t.Any, T]:
         send, throw, run = self.coro.send, self.coro.throw, self.context.run
@@ -96,7 +124,8 @@ class Runner(Home, t.Generic[T]):
         finally:
             if self.bound:
                 self.pool.release(t.cast(PoolLane, self.worker))
-            del self.context, run  # they hold this Runner (cv_home): no cycle is left behind
+            self._let_go()
+            del run
 
     def _put_in_lane(self, leg: PoolJob) -> None:
         self.lane.put(partial(leg, t.cast(PoolLane, self.worker)))

@@ -31,9 +31,10 @@ def serve(app: Flask, environ: WSGIEnvironment, start_response: StartResponse) -
     unread = ctx.unread
 
     def render(response: Response) -> Iterable[bytes]:
-        if unread is not None and unread.spool.on_disk and isinstance(response, ResponseBase):
-            response.call_on_close(unread.spool.file.close)
-        if not answers_natively(type(response)) or not response.is_sequence or response._on_close:
+        if unread is not None and unread.spool.on_disk:
+            _close_later(unread.spool.file, response)
+        natively = answers_natively(type(response))  # type: ignore[arg-type]  # classes do hash
+        if not natively or not response.is_sequence or response._on_close:
             return response(environ, start_response)
         if response.status_code in BODILESS_STATUS or ctx.request.method == "HEAD":
             return response(environ, start_response)
@@ -41,6 +42,14 @@ def serve(app: Flask, environ: WSGIEnvironment, start_response: StartResponse) -
         return [whole_body(response)]
 
     return drive(handle(ctx, render))
+
+
+def _close_later(file: t.IO[bytes], response: t.Any) -> None:
+    """Close the body's temporary file, at once unless a stream may still read it."""
+    if isinstance(response, ResponseBase) and not response.is_sequence:
+        response.call_on_close(file.close)
+    else:
+        file.close()
 
 
 SERVE = serve

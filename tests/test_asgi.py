@@ -476,7 +476,7 @@ async def test_file_that_cannot_be_read_is_closed(app: Flask, style: str) -> Non
         def read(self, *args: t.Any) -> bytes:
             raise OSError("disk")
 
-    broken = Broken()
+    broken = Broken(b"content")
     add(app, "/", lambda: send_file(broken, mimetype="text/plain"), style)
     with pytest.raises(OSError, match="disk"):
         await serve(app, Exchange())
