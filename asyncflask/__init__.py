@@ -44,3 +44,9 @@ from .templating import (
     stream_template_string as stream_template_string,
 )
 from .wrappers import Request as Request, Response as Response
+
+
+def __getattr__(name: str) -> object:
+    from .gone import FROM_MODULE, explain
+
+    raise explain("module 'asyncflask'", name, FROM_MODULE)

@@ -11,7 +11,6 @@ from collections.abc import Callable, Coroutine, Iterable
 from datetime import timedelta
 from functools import cache
 from importlib import import_module
-from urllib.parse import quote
 
 from werkzeug.datastructures import ImmutableDict
 from werkzeug.exceptions import Aborter, BadRequest, BadRequestKeyError, HTTPException
@@ -20,12 +19,12 @@ from werkzeug.utils import cached_property, redirect as _werkzeug_redirect
 from werkzeug.wsgi import get_host
 
 from . import bridge, typing as ft
-from .config import Config, ConfigAttribute
+from .config import DEFAULT_CONFIG, Config, ConfigAttribute
 from .ctx import AppContext, RequestContext, _AppCtxGlobals
 from .dispatch import make_plan, run_stage
 from .errors import find_error_handler
 from .flashing import get_flashed_messages
-from .globals import _cv_app, _cv_request, g, request, request_ctx, session
+from .globals import g, request, request_ctx, session
 from .hooks import CONTEXT, URL_DEFAULTS, HookList, ordered
 from .json.provider import DefaultJSONProvider, JSONProvider
 from .logging import create_logger
@@ -37,6 +36,7 @@ from .routing import Map
 from .scaffold import Scaffold, _endpoint_from_view_func, _sentinel, setupmethod
 from .sessions import SecureCookieSessionInterface, SessionInterface
 from .templating import DispatchingJinjaLoader, Environment
+from .urls import build_url
 from .workers import WorkerPool
 from .wrappers import Request, Response, _split_blueprint_path
 
@@ -100,44 +100,7 @@ class Flask(Scaffold, metaclass=AppType):
         get_converter=_make_timedelta,  # type: ignore[arg-type]  # None only where a user sets it
     )
 
-    default_config: dict[str, t.Any] = ImmutableDict(
-        {
-            "DEBUG": None,
-            "TESTING": False,
-            "PROPAGATE_EXCEPTIONS": None,
-            "SECRET_KEY": None,
-            "SECRET_KEY_FALLBACKS": None,
-            "PERMANENT_SESSION_LIFETIME": timedelta(days=31),
-            "USE_X_SENDFILE": False,
-            "TRUSTED_HOSTS": None,
-            "SERVER_NAME": None,
-            "APPLICATION_ROOT": "/",
-            "SESSION_COOKIE_NAME": "session",
-            "SESSION_COOKIE_DOMAIN": None,
-            "SESSION_COOKIE_PATH": None,
-            "SESSION_COOKIE_HTTPONLY": True,
-            "SESSION_COOKIE_SECURE": False,
-            "SESSION_COOKIE_PARTITIONED": False,
-            "SESSION_COOKIE_SAMESITE": None,
-            "SESSION_REFRESH_EACH_REQUEST": True,
-            "MAX_CONTENT_LENGTH": None,
-            "MAX_FORM_MEMORY_SIZE": 500_000,
-            "MAX_FORM_PARTS": 1_000,
-            "SEND_FILE_MAX_AGE_DEFAULT": None,
-            "TRAP_BAD_REQUEST_ERRORS": None,
-            "TRAP_HTTP_EXCEPTIONS": False,
-            "EXPLAIN_TEMPLATE_LOADING": False,
-            "PREFERRED_URL_SCHEME": "http",
-            "TEMPLATES_AUTO_RELOAD": None,
-            "MAX_COOKIE_SIZE": 4093,
-            "PROVIDE_AUTOMATIC_OPTIONS": True,
-            # Not in Flask: docs/configuration.md
-            "WORKER_THREADS": 40,
-            "WORKER_QUEUE_LIMIT": 1_000,
-            "BODY_TIMEOUT": 60,
-            "BODY_SPOOL_SIZE": 1024 * 1024,
-        }
-    )
+    default_config: dict[str, t.Any] = ImmutableDict(DEFAULT_CONFIG)
 
     def __init__(
         self,
@@ -239,6 +202,13 @@ class Flask(Scaffold, metaclass=AppType):
                 "Make sure all imports, decorators, functions, etc. needed to set up the application are done before"
                 " running it."
             )
+
+    if not t.TYPE_CHECKING:  # for type checkers a missing name stays an error
+
+        def __getattr__(self, name: str) -> t.NoReturn:
+            from .gone import FROM_APP, explain
+
+            raise explain(f"{type(self).__name__!r} object", name, FROM_APP)
 
     # Set-up
 
@@ -519,35 +489,7 @@ class Flask(Scaffold, metaclass=AppType):
         **values: t.Any,
     ) -> str:
         """The URL of an endpoint; a leading dot means the current blueprint. Unknown values become the query."""
-        adapter, endpoint, external = self._url_source(endpoint, _scheme)
-        if _external is None:
-            _external = external
-        if _scheme is not None and not _external:
-            raise ValueError("When specifying '_scheme', '_external' must be True.")
-        self.inject_url_defaults(endpoint, values)
-        try:
-            url = adapter.build(endpoint, values, method=_method, url_scheme=_scheme, force_external=_external)
-        except BuildError as error:
-            values.update(_anchor=_anchor, _method=_method, _scheme=_scheme, _external=_external)
-            return self.handle_url_build_error(error, endpoint, values)
-        return url if _anchor is None else f"{url}#{quote(_anchor, safe='%!#$&()*+,/:;=?@')}"
-
-    def _url_source(self, endpoint: str, scheme: str | None) -> tuple[MapAdapter, str, bool]:
-        """What builds the URL, the full endpoint, and whether URLs are external by default."""
-        ctx = _cv_request.get(None)
-        if ctx is not None:
-            if endpoint[:1] == ".":
-                blueprint = ctx.request.blueprint
-                endpoint = endpoint[1:] if blueprint is None else f"{blueprint}{endpoint}"
-            return t.cast(MapAdapter, ctx.url_adapter), endpoint, scheme is not None
-        app_ctx = _cv_app.get(None)
-        adapter = self.create_url_adapter(None) if app_ctx is None else app_ctx.url_adapter
-        if adapter is None:
-            raise RuntimeError(
-                "Unable to build URLs outside an active request without 'SERVER_NAME' configured. Also configure"
-                " 'APPLICATION_ROOT' and 'PREFERRED_URL_SCHEME' as needed."
-            )
-        return adapter, endpoint, True
+        return build_url(self, endpoint, values, _anchor, _method, _scheme, _external)
 
     def inject_url_defaults(self, endpoint: str, values: dict[str, t.Any]) -> None:
         blueprints = _split_blueprint_path(endpoint.rpartition(".")[0]) if "." in endpoint else ()

@@ -91,9 +91,10 @@ async def _begin_body(app: Flask, reader: BodyReader, length: bytes | None) -> t
         return BytesIO(), BadRequest("The Content-Length header is not a number.")
     limit = app.config["MAX_CONTENT_LENGTH"]
     first = b""
-    if length == b"0":
+    reader.left = None if length is None else int(length)
+    if reader.left == 0:
         reader.complete = True
-    elif length is None or limit is None or int(length) <= limit:
+    elif reader.left is None or limit is None or reader.left <= limit:
         try:
             first = await reader.read()
         except HTTPException as error:

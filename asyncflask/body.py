@@ -15,7 +15,7 @@ import typing as t
 from functools import partial
 from tempfile import TemporaryFile
 
-from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge, RequestTimeout
+from werkzeug.exceptions import BadRequest, ClientDisconnected, RequestEntityTooLarge, RequestTimeout
 from werkzeug.wsgi import get_input_stream
 
 from .bridge import DRIVEN, Host, run_in_thread, wait_for
@@ -28,16 +28,20 @@ MAX_DIGITS = 19  # of a Content-Length: more bytes than any disk has
 
 
 class BodyReader:
-    """Pieces of one request's body from `receive`. `timeout` in seconds bounds the wait for each piece."""
+    """Pieces of one request's body from `receive`.
 
-    def __init__(self, receive: Receive, timeout: float | None) -> None:
+    `timeout` in seconds bounds the wait for each piece; `length` is the declared one, if any.
+    """
+
+    def __init__(self, receive: Receive, timeout: float | None, length: int | None = None) -> None:
         self.receive = receive
         self.timeout = timeout
+        self.left = length
         self.complete = False
         self.disconnected = False
 
     async def read(self) -> bytes:
-        """The next piece, b"" at the end. Raises ClientDisconnected, RequestTimeout."""
+        """The next piece, b"" at the end. Raises ClientDisconnected, RequestTimeout, BadRequest if the length lied."""
         from asyncio import timeout
 
         if self.disconnected:
@@ -52,9 +56,18 @@ class BodyReader:
                 self.disconnected = True
                 raise ClientDisconnected()
             self.complete = not message.get("more_body", False)
-            if message.get("body"):
-                return t.cast(bytes, message["body"])
+            piece = t.cast(bytes, message.get("body", b""))
+            self._count(piece)
+            if piece:
+                return piece
         return b""
+
+    def _count(self, piece: bytes) -> None:
+        if self.left is not None:
+            self.left -= len(piece)
+            if self.left < 0 or (self.complete and self.left > 0):
+                self.complete = True
+                raise BadRequest("The body is not as long as its Content-Length says.")
 
 
 class Spool:

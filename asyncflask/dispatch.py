@@ -79,7 +79,7 @@ async def full_dispatch_request(ctx: RequestContext) -> Response:
     app, plan = ctx.app, ctx.plan
     stages = plan.stages
     if not app._got_first_request:
-        app._got_first_request = True
+        app.__dict__["_got_first_request"] = True  # not by setattr, which would drop all plans
     try:
         if request_started.receivers:
             await emit(ctx, request_started, app)

@@ -66,9 +66,9 @@ class Plan:
     """Flat tuples of steps, in the order in which they run."""
 
     __slots__ = (
-        "after", "app_teardown", "before", "is_current", "kinds", "matches_fast", "matches_on_loop", "native_context", "needs_thread",
-        "open_session", "preprocess", "preprocesses", "processes", "save_session", "session_is_lazy", "stages",
-        "start", "teardown", "tears_down", "tears_down_app", "view",
+        "after", "app_teardown", "before", "is_current", "kinds", "matches_fast", "matches_on_loop", "native_context",
+        "needs_thread", "open_session", "preprocess", "preprocesses", "processes", "save_session", "session_is_lazy",
+        "stages", "start", "teardown", "tears_down", "tears_down_app", "view",
     )  # fmt: skip
 
     def __init__(self, app: Flask, endpoint: str | None, native: dict[str, AsyncStage]) -> None:

@@ -41,9 +41,10 @@ class InContext(t.Generic[T]):
                 command = run(resume, value)
             except StopIteration as stop:
                 return t.cast(T, stop.value)
+            finally:
+                resume, value = self.coro.send, None  # an error's traceback holds this frame: no cycle
             try:
                 value = yield command
-                resume = self.coro.send
             except BaseException as thrown:
                 resume, value = t.cast(t.Any, self.coro.throw), thrown
 
@@ -119,11 +120,12 @@ class Runner(Home, t.Generic[T]):
                     except BaseException as thrown:
                         self.error = thrown
             if self.error is not None:
-                raise self.error
+                _raise([self.error])
             return self.result()
         finally:
             if self.bound:
                 self.pool.release(t.cast(PoolLane, self.worker))
+            self.error = None
             self._let_go()
             del run
 

@@ -312,6 +312,7 @@ def test_whole_dicts_are_replaced(web: Web):
     return log
 
 
+@pytest.mark.xfail(strict=True, reason="docs/design.md: what is assigned is copied")
 @as_flask
 def test_a_users_own_list_and_dict_stay_connected(web: Web):
     """What a user assigned is the very object that counts, as in Flask."""

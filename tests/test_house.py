@@ -16,7 +16,7 @@ LONGEST = 600
 # Each module may import, at module level, only from those before it.
 FLOORS = (
     # ground
-    *("typing", "globals", "signals", "config", "overrides", "hooks", "workers", "bridge", "runner"),
+    *("typing", "globals", "signals", "config", "overrides", "gone", "hooks", "workers", "bridge", "runner"),
     # messages
     *("json.provider", "json", "json.tag", "body", "wrapped", "wrappers", "debughelpers", "responding"),
     # services

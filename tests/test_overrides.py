@@ -536,6 +536,7 @@ def test_a_context_that_matches_in_its_own_way(web: Web):
     return [client.get(path).text for path in ("/a", "/a?to=b", "/none?to=b", "/b")], log
 
 
+@pytest.mark.xfail(strict=True, reason="docs/design.md: the request cycle opens contexts itself")
 @in_all_styles
 def test_contexts_that_push_and_pop_in_their_own_way(web: Web):
     log = []

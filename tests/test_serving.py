@@ -19,7 +19,7 @@ import pytest
 import werkzeug.serving
 
 from asyncflask import Flask
-from asyncflask.serving import run_app, run_from_app, show_server_banner
+from asyncflask.serving import run_app, show_server_banner
 
 ROOT = Path(__file__).parents[1]
 PATIENCE = 20  # seconds for a process to start or to reload on a busy machine
