@@ -151,7 +151,9 @@ def test_at_most_size_jobs_run_at_once_and_all_run(make_pool: t.Any, work: Work)
     work.release.set()
     wait_until(lambda: len(work.done) == 20)
     assert len(work.threads) == 3
-    assert work.started == list(range(20))  # first come, first served
+    # First come, first served; two threads that took theirs at once may note it in either order.
+    assert sorted(work.started) == list(range(20))
+    assert all(abs(place - number) <= 3 for place, number in enumerate(work.started))
 
 
 def test_beyond_the_queue_is_overloaded_and_recovers(make_pool: t.Any, work: Work) -> None:
