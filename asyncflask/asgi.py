@@ -173,15 +173,16 @@ class _Exchange:
         """The start of the response, and its body where that is at hand."""
         if not answers_natively(type(response)):  # type: ignore[arg-type]  # classes do hash
             response = call_response(response, self.ctx.request)
-        status = response.status_code
-        raw = response.untouched_raw_headers()
-        if raw is None:
+        body = response.untouched_body()
+        if body is not None:
+            raw = response.own_raw_headers()
+        else:
             headers = final_headers(response, self.ctx.request)
             raw = [(_raw_name(name), value.encode("latin-1")) for name, value in headers]
-        if self.ctx.request.method == "HEAD" or status in BODILESS_STATUS:
-            body: bytes | None = b""
-        else:
             body = whole_body(response) if response.is_sequence else None
+        status = response.status_code
+        if self.ctx.request.method == "HEAD" or status in BODILESS_STATUS:
+            body = b""
         return response, {"type": "http.response.start", "status": status, "headers": raw}, body
 
     # Streaming: each piece is made before the next, and `send` waits while the client is slow.

@@ -311,11 +311,12 @@ class RequestContext(Context):
         if appcontext_pushed.receivers:
             return False
         self._bind(self._push_app_context())
-        if len(self._cv_tokens) == 1:
-            self._session_is_lazy = self.plan.session_is_lazy
-            if not self._session_is_lazy:
-                return False
-            self._match()
+        if len(self._cv_tokens) > 1:
+            return True
+        if not self.plan.session_is_lazy:
+            return False
+        self._session_is_lazy = True
+        self._match()
         return True
 
     def _push_app_context(self) -> AppContext | None:

@@ -28,9 +28,12 @@ BODILESS_STATUS = frozenset({*range(100, 200), 204, 304})
 def make_response(app: Flask, rv: t.Any) -> Response:
     """Flask's rules for every return type. Raises TypeError for anything else, None above all."""
     body, status, headers = _split(rv) if isinstance(rv, tuple) else (rv, None, None)
-    if isinstance(body, (str, bytes, bytearray, Iterator, AsyncIterator)):
+    if isinstance(body, (dict, list)):
+        response: Response = app.json.response(body)
+    elif isinstance(body, (str, bytes, bytearray, Iterator, AsyncIterator)):
         return app.response_class(body, status=status, headers=headers)
-    response = _convert(app, body)
+    else:
+        response = _convert(app, body)
     if status is not None:
         if isinstance(status, (str, bytes, bytearray)):
             response.status = status  # type: ignore[assignment]  # bytes pass as in Flask
@@ -58,9 +61,6 @@ def _split(rv: tuple[t.Any, ...]) -> tuple[t.Any, t.Any, t.Any]:
 def _convert(app: Flask, body: t.Any) -> Response:
     if isinstance(body, app.response_class):
         return body
-    if isinstance(body, (dict, list)):
-        response: Response = app.json.response(body)
-        return response
     if isinstance(body, HTTPException) and body.response is None:
         return _convert_exception(app, body)
     if isinstance(body, BaseResponse) or callable(body):
@@ -96,7 +96,7 @@ def answers_natively(cls: t.Any) -> bool:
     return issubclass(cls, Response) and all(getattr(cls, name) is getattr(Response, name) for name in _CALLED)
 
 
-_CALLED = ("__call__", "get_wsgi_response", "get_app_iter", "iter_encoded")
+_CALLED = ("__call__", "get_wsgi_response", "get_wsgi_headers", "get_app_iter", "iter_encoded")
 
 
 def call_response(response: t.Any, request: Request) -> Response:
@@ -116,12 +116,9 @@ def whole_body(response: BaseResponse) -> bytes:
 
 def final_headers(response: Response, request: Request) -> Iterable[tuple[str, str]]:
     """The headers to send: Werkzeug's `get_wsgi_headers`, without an environ where none is needed."""
-    plain = type(response).get_wsgi_headers is BaseResponse.get_wsgi_headers
-    if plain and (headers := response.untouched_headers()) is not None:
-        return headers
-    if plain and response.status_code not in BODILESS_STATUS and response.is_sequence:
+    if response.status_code not in BODILESS_STATUS and response.is_sequence:
         names = [name.lower() for name, _ in response.headers]
         if "content-length" in names and "location" not in names and "content-location" not in names:
             return response.headers  # the common case: Werkzeug's would be a copy
-    environ = {} if plain and not response.autocorrect_location_header else request.environ
+    environ = request.environ if response.autocorrect_location_header else {}
     return response.get_wsgi_headers(environ).to_wsgi_list()

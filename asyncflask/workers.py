@@ -203,7 +203,7 @@ class WorkerPool:
         """What a lane does after a job: its own inbox first, then the queue, else it is idle; False: it ends."""
         with self.lock:
             lane.given = lane.inbox.qsize()
-            if not lane.inbox.empty():
+            if lane.given:
                 return True
             if self.backlog:
                 lane.give(partial(self.backlog.popleft(), lane))

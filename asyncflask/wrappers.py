@@ -330,7 +330,7 @@ class _LazyHeaders:
     def __get__(self, response: Response | None, owner: type) -> t.Any:
         if response is None:
             return self
-        headers = response.__dict__["headers"] = Headers(response._own_headers())
+        headers = response.__dict__["headers"] = Headers(response.own_headers())
         return headers
 
 
@@ -338,7 +338,7 @@ class Response(ResponseBase):
     """Flask's response: text/html, and a body that may also be an async iterable."""
 
     _content_type: str
-    _whole: list[bytes]
+    _whole: t.Sequence[bytes] = ()
     if not t.TYPE_CHECKING:
         headers = _LazyHeaders()
 
@@ -356,52 +356,32 @@ class Response(ResponseBase):
         direct_passthrough: bool = False,
     ) -> None:
         if headers is None and status is None and content_type is None and type(response) in (str, bytes):
-            content_type = _content_type(self.default_mimetype if mimetype is None else mimetype)
-            natively = type(self).set_data is ResponseBase.set_data
-            if (
-                natively
-                and content_type is not None
-                and self.default_status == 200
-                and self.automatically_set_content_length
-            ):
-                self._init_whole(response, content_type, direct_passthrough)
+            whole_type = _content_type(self.default_mimetype if mimetype is None else mimetype)
+            if whole_type is not None and _starts_natively(type(self)):  # type: ignore[arg-type]  # classes do hash
+                # A 200 with its body at hand, nearly every response: what Werkzeug's initialisers would come to.
+                self.response = self._whole = [response.encode() if type(response) is str else response]
+                self._content_type = whole_type
+                self._status, self._status_code = "200 OK", 200
+                self.direct_passthrough = direct_passthrough
+                self._on_close = []
                 return
-            content_type = None
         super().__init__(response, status, headers, mimetype, content_type, direct_passthrough)
 
-    def _init_whole(self, body: str | bytes, content_type: str, direct_passthrough: bool) -> None:
-        """A 200 with its body at hand, nearly every response: what Werkzeug's two initialisers would come to."""
-        if isinstance(body, str):
-            body = body.encode()
-        self.response = self._whole = [body]
-        self._content_type = content_type
-        self._status, self._status_code = "200 OK", 200
-        self.direct_passthrough = direct_passthrough
-        self._on_close = []
-
-    def _own_headers(self) -> list[tuple[str, str]]:
+    def own_headers(self) -> list[tuple[str, str]]:
+        """What Werkzeug would have put into the headers of such a response."""
         return [("Content-Type", self._content_type), ("Content-Length", str(len(self._whole[0])))]
 
-    def _is_untouched(self) -> bool:
-        """Whether it leaves as `_init_whole` made it: nobody changed status or body, nor looked at the headers."""
-        return (
-            "headers" not in self.__dict__
-            and self._status_code == 200
-            and self.response is self._whole
-            and len(self._whole) == 1
-            and type(self).get_wsgi_headers is ResponseBase.get_wsgi_headers
-        )
-
-    def untouched_headers(self) -> list[tuple[str, str]] | None:
-        """All headers to send, where that is known without looking at them."""
-        return self._own_headers() if self._is_untouched() else None
-
-    def untouched_raw_headers(self) -> list[tuple[bytes, bytes]] | None:
-        """`untouched_headers` as ASGI sends them."""
-        if not self._is_untouched():
-            return None
+    def own_raw_headers(self) -> list[tuple[bytes, bytes]]:
+        """`own_headers` as ASGI sends them."""
         length = b"%d" % len(self._whole[0])
         return [(b"content-type", self._content_type.encode("latin-1")), (b"content-length", length)]
+
+    def untouched_body(self) -> bytes | None:
+        """The body, if all leaves as it was made here: nobody changed status or body, nor looked at the headers."""
+        whole = self._whole
+        if self.response is whole and self._status_code == 200 and len(whole) == 1 and "headers" not in self.__dict__:
+            return whole[0]
+        return None
 
     @property
     def max_cookie_size(self) -> int:  # type: ignore[override]  # read only here, as in Flask
@@ -422,6 +402,12 @@ class Response(ResponseBase):
         if self.is_async and self.direct_passthrough:
             return ClosingIterator(self.iter_encoded(), self.close)
         return super().get_app_iter(environ)
+
+
+@cache
+def _starts_natively(cls: t.Any) -> bool:
+    """Whether a class of responses lets its own initialiser do what Werkzeug's would."""
+    return cls.set_data is ResponseBase.set_data and cls.automatically_set_content_length and cls.default_status == 200
 
 
 @lru_cache(maxsize=256)

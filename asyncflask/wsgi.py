@@ -38,6 +38,9 @@ def serve(app: Flask, environ: WSGIEnvironment, start_response: StartResponse) -
             return response(environ, start_response)
         if response.status_code in BODILESS_STATUS or ctx.request.method == "HEAD":
             return response(environ, start_response)
+        if (body := response.untouched_body()) is not None:
+            start_response(response.status, response.own_headers())
+            return [body]
         start_response(response.status, list(final_headers(response, ctx.request)))
         return [whole_body(response)]
 

@@ -112,4 +112,4 @@ class DefaultJSONProvider(JSONProvider):
         super().__setattr__("_kept", {})
 
     def _is_compact(self) -> bool:
-        return not self._app.debug if self.compact is None else self.compact
+        return not self._app.config["DEBUG"] if self.compact is None else self.compact
