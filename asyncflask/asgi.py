@@ -26,7 +26,7 @@ from .responding import (
     whole_body,
 )
 from .routing import find_fast, is_plain_host
-from .runner import InContext, Runner
+from .runner import Runner, begin_in_context
 from .workers import Overloaded
 from .wrapped import NOTICE, wrapped_app
 from .wrappers import build_environ, path_info
@@ -71,7 +71,10 @@ async def _serve_http(app: Flask, scope: Scope, receive: Receive, send: Send) ->
         ctx.unread = UnreadBody(stream, ctx.request)
     exchange = _Exchange(ctx, send, receive, reader)
     try:
-        await (exchange.answer_moving(plan) if plan.needs_thread else InContext(exchange.answer()))
+        if plan.needs_thread:
+            await exchange.answer_moving(plan)
+        elif (rest := begin_in_context(exchange.answer())) is not None:
+            await rest
     finally:
         if stream is not None:
             stream.close()

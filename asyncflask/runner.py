@@ -23,30 +23,44 @@ T = t.TypeVar("T")
 Leg = Generator[t.Any, t.Any, None]
 
 
-class InContext(t.Generic[T]):
-    """Awaitable: the result of `coro`, which runs on the loop, in a copy of the context.
+def begin_in_context(coro: Coroutine[t.Any, t.Any, None]) -> InContext | None:
+    """Run `coro` on the loop in a copy of the context; None if it has ended, else what is to be awaited for the rest.
 
     What a request sets does not reach the server's task, which may go on to serve the next one.
     """
+    run = copy_context().run
+    try:
+        return InContext(coro, run, run(coro.send, None))
+    except StopIteration:  # it never had to wait
+        return None
 
-    __slots__ = ("coro",)
 
-    def __init__(self, coro: Coroutine[t.Any, t.Any, T]) -> None:
+class InContext:
+    """Awaitable: the rest of a coroutine that `begin_in_context` began."""
+
+    __slots__ = ("command", "coro", "run")
+
+    def __init__(self, coro: Coroutine[t.Any, t.Any, None], run: Callable[..., t.Any], command: t.Any) -> None:
         self.coro = coro
+        self.run = run
+        self.command = command
 
-    def __await__(self) -> Generator[t.Any, t.Any, T]:
-        run, resume, value = copy_context().run, self.coro.send, None
+    def __await__(self) -> Generator[t.Any, t.Any, None]:
+        run, command, self.command = self.run, self.command, None
+        resume: Callable[..., t.Any]
+        value: t.Any
         while True:
             try:
-                command = run(resume, value)
-            except StopIteration as stop:
-                return t.cast(T, stop.value)
-            finally:
-                resume, value = self.coro.send, None  # an error's traceback holds this frame: no cycle
-            try:
-                value = yield command
+                resume, value = self.coro.send, (yield command)
             except BaseException as thrown:
-                resume, value = t.cast(t.Any, self.coro.throw), thrown
+                resume, value = self.coro.throw, thrown
+            command = None  # a future that failed holds an error whose traceback holds this frame: no cycle
+            try:
+                command = run(resume, value)
+            except StopIteration:
+                return
+            finally:
+                value = None
 
 
 class Runner(Home, t.Generic[T]):
