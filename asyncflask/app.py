@@ -33,7 +33,7 @@ from .paths import find_package, get_debug_flag
 from .plan import Plan, PlanBook
 from .responding import make_response
 from .routing import Map
-from .scaffold import Scaffold, _endpoint_from_view_func, _sentinel, setupmethod
+from .scaffold import Scaffold, _endpoint_from_view_func, _sentinel, registering_decorator, setupmethod
 from .sessions import SecureCookieSessionInterface, SessionInterface
 from .templating import DispatchingJinjaLoader, Environment
 from .urls import build_url
@@ -52,19 +52,6 @@ F = t.TypeVar("F", bound=Callable[..., t.Any])
 
 def _make_timedelta(value: timedelta | int | None) -> timedelta | None:
     return value if value is None or isinstance(value, timedelta) else timedelta(seconds=value)
-
-
-def _template_decorator(kind: str) -> Callable[..., Callable[[F], F]]:
-    def decorate(self: Flask, name: str | None = None) -> Callable[[F], F]:
-        def decorator(f: F) -> F:
-            getattr(self, f"add_template_{kind}")(f, name=name)
-            return f
-
-        return decorator
-
-    decorate.__name__ = f"template_{kind}"
-    decorate.__doc__ = f"Decorate a template {kind}; `name` is the function's by default."
-    return setupmethod(decorate)
 
 
 def _template_adder(kind: str) -> Callable[..., None]:
@@ -281,9 +268,15 @@ class Flask(Scaffold, metaclass=AppType):
     add_template_filter = _template_adder("filter")
     add_template_test = _template_adder("test")
     add_template_global = _template_adder("global")
-    template_filter = _template_decorator("filter")
-    template_test = _template_decorator("test")
-    template_global = _template_decorator("global")
+    template_filter = registering_decorator(
+        "add_template_filter", "Decorate a template filter; `name` is the function's by default."
+    )
+    template_test = registering_decorator(
+        "add_template_test", "Decorate a template test; `name` is the function's by default."
+    )
+    template_global = registering_decorator(
+        "add_template_global", "Decorate a template global; `name` is the function's by default."
+    )
 
     @setupmethod
     def register_blueprint(self, blueprint: Blueprint, **options: t.Any) -> None:

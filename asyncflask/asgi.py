@@ -16,6 +16,7 @@ from .body import MAX_DIGITS, BodyReader, BodyStream, UnreadBody
 from .bridge import LOOP, THREAD
 from .ctx import RequestContext
 from .dispatch import PRESERVE, handle
+from .environ import build_environ, path_info
 from .plan import Plan
 from .responding import (
     BODILESS_STATUS,
@@ -29,7 +30,6 @@ from .routing import find_fast, is_plain_host
 from .runner import Runner, begin_in_context
 from .workers import Overloaded
 from .wrapped import NOTICE, wrapped_app
-from .wrappers import build_environ, path_info
 
 if t.TYPE_CHECKING:
     from .app import Flask

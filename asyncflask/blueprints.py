@@ -10,7 +10,7 @@ from functools import update_wrapper
 
 from . import typing as ft
 from .hooks import AFTER, BEFORE, CONTEXT, HOOK_KINDS, PREPROCESS, TEARDOWN, URL_DEFAULTS, HookKind
-from .scaffold import Scaffold, _endpoint_from_view_func, _sentinel, setupmethod
+from .scaffold import Scaffold, _endpoint_from_view_func, _sentinel, registering_decorator, setupmethod
 
 if t.TYPE_CHECKING:
     from .app import Flask
@@ -76,19 +76,6 @@ def _template_adder(kind: str) -> Callable[..., None]:
     add.__name__ = f"add_app_template_{kind}"
     add.__doc__ = f"Register a template {kind} for all templates of the application."
     return setupmethod(add)
-
-
-def _template_decorator(kind: str) -> Callable[..., Callable[[F], F]]:
-    def decorate(self: Blueprint, name: str | None = None) -> Callable[[F], F]:
-        def decorator(f: F) -> F:
-            getattr(self, f"add_app_template_{kind}")(f, name=name)
-            return f
-
-        return decorator
-
-    decorate.__name__ = f"app_template_{kind}"
-    decorate.__doc__ = f"Decorate a template {kind} for all templates of the application."
-    return setupmethod(decorate)
 
 
 class Blueprint(Scaffold):
@@ -205,9 +192,15 @@ class Blueprint(Scaffold):
     add_app_template_filter = _template_adder("filter")
     add_app_template_test = _template_adder("test")
     add_app_template_global = _template_adder("global")
-    app_template_filter = _template_decorator("filter")
-    app_template_test = _template_decorator("test")
-    app_template_global = _template_decorator("global")
+    app_template_filter = registering_decorator(
+        "add_app_template_filter", "Decorate a template filter for all templates of the application."
+    )
+    app_template_test = registering_decorator(
+        "add_app_template_test", "Decorate a template test for all templates of the application."
+    )
+    app_template_global = registering_decorator(
+        "add_app_template_global", "Decorate a template global for all templates of the application."
+    )
 
     # Registering
 

@@ -14,8 +14,8 @@ from collections.abc import Iterable
 from werkzeug.debug import DebuggedApplication
 from werkzeug.test import run_wsgi_app
 
+from .environ import build_environ
 from .typing import ASGIApp, Message, Receive, Scope, Send
-from .wrappers import build_environ
 
 if t.TYPE_CHECKING:
     from .typing import StartResponse

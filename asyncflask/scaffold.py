@@ -76,6 +76,21 @@ def _hook_decorator(kind: HookKind, name: str, doc: str) -> Callable[[Scaffold, 
     return setupmethod(register)
 
 
+def registering_decorator(adder: str, doc: str) -> Callable[..., Callable[[F], F]]:
+    """A method `decorate(name=None)` whose decorator hands the function to the method `adder`."""
+
+    def decorate(self: Scaffold, name: str | None = None) -> Callable[[F], F]:
+        def decorator(f: F) -> F:
+            getattr(self, adder)(f, name=name)
+            return f
+
+        return decorator
+
+    decorate.__name__ = adder.removeprefix("add_")
+    decorate.__doc__ = doc
+    return setupmethod(decorate)
+
+
 class Scaffold:
     """The base of Flask and Blueprint."""
 

@@ -1,0 +1,123 @@
+"""One request's head in two forms: an ASGI scope, and the WSGI environ (PEP 3333) made of it where one is asked for."""
+
+from __future__ import annotations
+
+import sys
+import typing as t
+from collections.abc import Iterable
+
+from werkzeug.datastructures import Headers
+from werkzeug.datastructures.mixins import ImmutableHeadersMixin
+from werkzeug.wsgi import FileWrapper
+
+if t.TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
+
+    from .typing import Scope
+
+FILE_CHUNK = 256 * 1024
+
+
+class ScopeHeaders(ImmutableHeadersMixin, Headers):  # type: ignore[misc]  # as Werkzeug's EnvironHeaders
+    """An ASGI scope's headers as a WSGI server would give them: equal names joined, in linear time."""
+
+    def __init__(self, raw: Iterable[tuple[bytes, bytes]]) -> None:
+        self._values = merge_headers(raw)
+        self._list = [(name.title(), value) for name, value in self._values.items()]
+
+    def _get_key(self, key: str) -> str:
+        value = self._values.get(key.lower())
+        return super()._get_key(key) if value is None else value
+
+    def __contains__(self, key: object) -> bool:
+        return isinstance(key, str) and key.lower() in self._values
+
+
+def merge_headers(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+    """Lower-case names to values. RFC 9110 5.3: equal names joined by ","; RFC 9113 8.2.3: cookies by "; "."""
+    merged: dict[str, str] = {}
+    repeated: dict[str, list[str]] = {}
+    for raw_name, raw_value in raw:
+        name = raw_name.decode("latin-1").lower()
+        value = raw_value.decode("latin-1")
+        if name in merged:
+            repeated.setdefault(name, [merged[name]]).append(value)
+        else:
+            merged[name] = value
+    for name, values in repeated.items():
+        merged[name] = ("; " if name == "cookie" else ",").join(values)
+    return merged
+
+
+def path_info(scope: Scope) -> str:
+    """The path below the mount point. `root_path` counts only where a path segment ends."""
+    path: str = scope["path"]
+    root: str = scope.get("root_path", "")
+    if not root:
+        return path
+    root = root.rstrip("/")
+    if root and path.startswith(root) and path[len(root) : len(root) + 1] in ("", "/"):
+        return path[len(root) :]
+    return path
+
+
+class BigFileWrapper(FileWrapper):
+    """`wsgi.file_wrapper` over ASGI: each piece is read off the loop, so pieces are large."""
+
+    def __init__(self, file: t.IO[bytes], buffer_size: int = FILE_CHUNK) -> None:
+        super().__init__(file, max(buffer_size, FILE_CHUNK))
+
+
+def build_environ(scope: Scope, stream: t.IO[bytes]) -> WSGIEnvironment:
+    """A WSGI environ (PEP 3333) of an ASGI scope. Header names with "_" are left out: they could pose as others."""
+    server = scope.get("server") or ("localhost", None)
+    client = scope.get("client") or ("", 0)
+    environ: WSGIEnvironment = {
+        "REQUEST_METHOD": scope["method"],
+        "SCRIPT_NAME": scope.get("root_path", "").encode().decode("latin-1").rstrip("/"),
+        "PATH_INFO": path_info(scope).encode().decode("latin-1"),
+        "QUERY_STRING": scope.get("query_string", b"").decode("latin-1"),
+        "REQUEST_URI": _request_uri(scope),
+        "SERVER_NAME": server[0],
+        "SERVER_PORT": "" if server[1] is None else str(server[1]),
+        "SERVER_PROTOCOL": f"HTTP/{scope.get('http_version', '1.1')}",
+        "REMOTE_ADDR": client[0],
+        "REMOTE_PORT": str(client[1]),
+        "wsgi.version": (1, 0),
+        "wsgi.url_scheme": scope.get("scheme", "http"),
+        "wsgi.input": stream,
+        "wsgi.input_terminated": True,
+        "wsgi.errors": sys.stderr,
+        "wsgi.multithread": True,
+        "wsgi.multiprocess": False,
+        "wsgi.run_once": False,
+        "wsgi.file_wrapper": BigFileWrapper,
+        "asgi.scope": scope,
+    }
+    for name, value in merge_headers(scope["headers"]).items():
+        if name in ("content-type", "content-length"):
+            environ[name.upper().replace("-", "_")] = value
+        elif "_" not in name:
+            environ[f"HTTP_{name.upper().replace('-', '_')}"] = value
+    return environ
+
+
+def _request_uri(scope: Scope) -> str:
+    path = scope.get("raw_path") or scope["path"].encode()
+    query = scope.get("query_string", b"")
+    return t.cast(bytes, path + b"?" + query if query else path).decode("latin-1")
+
+
+def decode(text: str) -> str:
+    """WSGI's bytes-as-latin-1 to UTF-8 (PEP 3333, "Unicode Issues")."""
+    return text.encode("latin-1").decode(errors="replace")
+
+
+def server_of(environ: WSGIEnvironment) -> tuple[str, int | None] | None:
+    name = environ.get("SERVER_NAME")
+    if name is None:
+        return None
+    try:
+        return name, int(environ["SERVER_PORT"])
+    except (KeyError, ValueError):
+        return name, None
