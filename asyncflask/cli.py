@@ -117,7 +117,7 @@ class SeparatedPathType(click.Path):
 
 @click.command("run", short_help="Run a development server.")
 @click.option("--host", "-h", default=DEFAULT_HOST, help="The interface to bind to.")
-@click.option("--port", "-p", default=DEFAULT_PORT, help="The port to bind to.")
+@click.option("--port", "-p", type=click.IntRange(0, 65535), default=DEFAULT_PORT, help="The port to bind to.")
 @click.option("--cert", type=CertParamType(), is_eager=True, help="A certificate file or 'adhoc', for HTTPS.")
 @click.option(
     "--key",

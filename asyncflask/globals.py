@@ -30,6 +30,7 @@ test, make a request with app.test_client(), or open a context:
     with app.test_request_context("/path"):
         ...
 
+While a response is streamed the context is gone: wrap the generator, or the view that is one, in stream_with_context.
 In a thread or task of your own, wrap the function in copy_current_request_context.
 """
 

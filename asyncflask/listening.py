@@ -20,9 +20,9 @@ BACKLOG = 128
 FD_VARIABLE = "ASYNCFLASK_SERVER_FD"
 
 BIND_ERRORS = {
-    errno.EADDRINUSE: "another program uses it. Stop that program, or choose another port with --port",
-    errno.EACCES: "this user may not use it. Choose a port above 1023 with --port",
-    errno.EADDRNOTAVAIL: "this machine has no such address. Choose another one with --host",
+    errno.EADDRINUSE: "another program uses it. Stop that program, or choose another port (--port, or port=)",
+    errno.EACCES: "this user may not use it. Choose a port above 1023 (--port, or port=)",
+    errno.EADDRNOTAVAIL: "this machine has no such address. Choose another one (--host, or host=)",
 }
 # Addresses that mean every interface, and one of them that a browser can open.
 ALL_INTERFACES = {"0.0.0.0": "127.0.0.1", "::": "::1"}

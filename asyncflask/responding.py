@@ -31,7 +31,7 @@ def make_response(app: Flask, rv: t.Any) -> Response:
     if isinstance(body, (dict, list)):
         response: Response = app.json.response(body)
     elif isinstance(body, (str, bytes, bytearray, Iterator, AsyncIterator)):
-        return app.response_class(body, status=status, headers=headers)
+        return _check_status(app.response_class(body, status=status, headers=headers), status)
     else:
         response = _convert(app, body)
     if status is not None:
@@ -41,6 +41,15 @@ def make_response(app: Flask, rv: t.Any) -> Response:
             response.status_code = status
     if headers:
         response.headers.update(headers)
+    return response if status is None else _check_status(response, status)
+
+
+def _check_status(response: Response, status: t.Any) -> Response:
+    """Werkzeug takes any text for a status, with the code 0; no server does."""
+    if response.status_code == 0:
+        raise TypeError(
+            f"The view function for {request.endpoint!r} returned the status {status!r}, which has no code."
+        )
     return response
 
 

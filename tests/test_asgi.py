@@ -250,7 +250,7 @@ async def test_disconnect_closes_the_generator(app: Flask, style: str, kind: str
         exchange.pieces = [b"a" * 10, b"b" * 10] if "pieces" in method else [b"a" * 20]
         exchange.scope["headers"] = [(b"content-length", b"20")]
     task = serve(app, exchange)
-    await wait_until(lambda: len(exchange.messages) == 2)
+    await wait_until(lambda: len(exchange.messages) >= 2)
     if where == "in send":
         exchange.wire_open.clear()
     await asyncio.sleep(0.01)
@@ -304,7 +304,7 @@ async def test_server_that_cancels_during_a_stream_gets_its_cancellation(app: Fl
     add(app, "/", lambda: async_pieces() if kind == "async" else pieces(), style)
     exchange = Exchange()
     task = serve(app, exchange)
-    await wait_until(lambda: len(exchange.messages) == 4)
+    await wait_until(lambda: len(exchange.messages) >= 4)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
