@@ -172,7 +172,7 @@ class Flask(Scaffold, metaclass=AppType):
         """What runs for an endpoint, and for None where no rule matched."""
         plan: Plan | None = self.__dict__["_plan_by_endpoint"].get(endpoint)
         if plan is None:
-            plan = self._plans[endpoint] = make_plan(self, endpoint)
+            plan = self._plans.make(endpoint, lambda: make_plan(self, endpoint))
         return plan
 
     @cached_property

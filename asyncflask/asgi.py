@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import typing as t
-from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine, Iterable
 from functools import lru_cache, partial
 from io import BytesIO
 from types import GeneratorType
@@ -15,13 +15,11 @@ from werkzeug.wsgi import FileWrapper
 from .body import MAX_DIGITS, BodyReader, BodyStream, UnreadBody
 from .bridge import LOOP, THREAD
 from .ctx import RequestContext
-from .dispatch import PRESERVE, handle
-from .environ import build_environ, path_info
+from .dispatch import handle
+from .environ import PRESERVE, build_environ, path_info
 from .plan import Plan
 from .responding import (
     BODILESS_STATUS,
-    answers_natively,
-    call_response,
     final_headers,
     make_response,
     whole_body,
@@ -29,9 +27,11 @@ from .responding import (
 from .routing import find_fast, is_plain_host
 from .runner import Runner, begin_in_context
 from .workers import Overloaded
-from .wrapped import NOTICE, wrapped_app
+from .wrapped import NOTICE, call_chain, find_chain
 
 if t.TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIApplication
+
     from .app import Flask
     from .typing import Message, Receive, Scope, Send
     from .wrappers import Response
@@ -44,8 +44,6 @@ _END: t.Any = object()
 
 
 async def _serve_http(app: Flask, scope: Scope, receive: Receive, send: Send) -> None:
-    if "wsgi_app" in app.__dict__ and (wrapped := wrapped_app(app)) is not None:
-        return await wrapped.serve(scope, receive, send)
     headers = dict(scope["headers"])
     if len(headers) != len(scope["headers"]):
         headers = _join_repeated(scope["headers"])
@@ -53,6 +51,13 @@ async def _serve_http(app: Flask, scope: Scope, receive: Receive, send: Send) ->
     if scope["method"] not in _BODILESS_METHODS or b"content-length" in headers or b"transfer-encoding" in headers:
         reader = BodyReader(receive, app.config["BODY_TIMEOUT"])
         stream, refusal = await _begin_body(app, reader, headers.get(b"content-length"))
+    if "wsgi_app" in app.__dict__:
+        exchange = _Exchange(RequestContext(app, build_environ(scope, stream or BytesIO())), send, receive, reader)
+        try:
+            return await exchange.move(exchange.answer_by_chain(refusal), THREAD)
+        finally:
+            if stream is not None:
+                stream.close()
     plan = app._plan(None)
     ctx = _open_context(app, scope, stream, plan)
     ctx.cookie = headers[b"cookie"].decode("latin-1") if b"cookie" in headers else ""
@@ -72,7 +77,7 @@ async def _serve_http(app: Flask, scope: Scope, receive: Receive, send: Send) ->
     exchange = _Exchange(ctx, send, receive, reader)
     try:
         if plan.needs_thread:
-            await exchange.answer_moving(plan)
+            await exchange.move(exchange.answer(), plan.start)
         elif (rest := begin_in_context(exchange.answer())) is not None:
             await rest
     finally:
@@ -131,20 +136,29 @@ class _Exchange:
         self.reader = reader
         self.disconnected = False
 
-    async def answer_moving(self, plan: Plan) -> None:
+    async def move(self, coro: Coroutine[t.Any, t.Any, None], start: str) -> None:
         """Answer with steps in a worker thread. If all threads are busy and the queue is full: 503."""
         self.ctx.moves = True
-        self.ctx.place = plan.start
-        coro = self.answer()
-        runner = Runner(coro, self.ctx.app._workers, plan.start)
+        self.ctx.place = start
+        runner = Runner(coro, self.ctx.app._workers, start)
         try:
-            if plan.start is LOOP:
+            if start is LOOP:
                 runner.bind(refuse=True)
             await runner
         except Overloaded:
             runner.discard()
             self.ctx.place = LOOP  # nothing moved
             await self._refuse(ServiceUnavailable("All worker threads are busy.", retry_after=1))
+
+    async def answer_by_chain(self, refusal: HTTPException | None) -> None:
+        """Through the WSGI middleware around the application. What the edge refuses does not get that far."""
+        environ = self.ctx.request.environ
+        chain = find_chain(self.ctx.app)
+        response = call_chain(t.cast("WSGIApplication", chain if refusal is None else refusal), environ)
+        environ["werkzeug.request"] = None
+        raw = [(_raw_name(name), value.encode("latin-1")) for name, value in response.headers]
+        start = {"type": "http.response.start", "status": response.status_code, "headers": raw}
+        await self._stream_sync(response, start)
 
     async def _refuse(self, error: HTTPException) -> None:
         """Answer without the request cycle."""
@@ -174,8 +188,6 @@ class _Exchange:
 
     def _render(self, response: Response) -> tuple[Response, Message, bytes | None]:
         """The start of the response, and its body where that is at hand."""
-        if not answers_natively(type(response)):  # type: ignore[arg-type]  # classes do hash
-            response = call_response(response, self.ctx.request)
         body = response.untouched_body()
         if body is not None:
             raw = response.own_raw_headers()
@@ -204,9 +216,10 @@ class _Exchange:
             async for piece in pieces:
                 await self._send_piece(count(piece.encode() if isinstance(piece, str) else piece))
             count.check_end()
+            watcher.cancel()  # the response is complete once the last piece is with the server
             await self._send_piece(b"", more=False)
         except asyncio.CancelledError:
-            if not self.disconnected:
+            if not self.disconnected or task.cancelling() > 1:
                 raise
             task.uncancel()  # it was the client's leaving, and that ends here
         finally:
@@ -246,10 +259,12 @@ class _Exchange:
         """A task that notes the client's leaving while a response is streamed."""
 
         async def watch() -> None:
-            if self.reader is not None and not self.reader.complete:
+            if self.reader is not None and not self.reader.give_up():
                 return  # the events are the body's
             message = await self.receive()
-            if message["type"] == "http.request":  # the empty body of a request that nobody read
+            while message["type"] == "http.request" and (message.get("body") or message.get("more_body")):
+                message = await self.receive()
+            if message["type"] == "http.request":  # the end of a body that nobody reads
                 message = await self.receive()
             if message["type"] == "http.disconnect":
                 self.disconnected = True

@@ -30,13 +30,15 @@ MAX_DIGITS = 19  # of a Content-Length: more bytes than any disk has
 class BodyReader:
     """Pieces of one request's body from `receive`.
 
-    `timeout` in seconds bounds the wait for each piece; `length` is the declared one, if any.
+    `timeout` in seconds bounds the wait for each piece; `left` is what of the declared length is still to come.
     """
 
-    def __init__(self, receive: Receive, timeout: float | None, length: int | None = None) -> None:
+    def __init__(self, receive: Receive, timeout: float | None) -> None:
         self.receive = receive
         self.timeout = timeout
-        self.left = length
+        self.left: int | None = None
+        self.claimed = False  # somebody reads on beyond the first piece
+        self.given_up = False
         self.complete = False
         self.disconnected = False
 
@@ -46,6 +48,10 @@ class BodyReader:
 
         if self.disconnected:
             raise ClientDisconnected()
+        if self.given_up:
+            raise RuntimeError(
+                "The body was given up when the response began to stream. Read it, or take request.stream, before."
+            )
         while not self.complete:
             try:
                 async with timeout(self.timeout):
@@ -61,6 +67,11 @@ class BodyReader:
             if piece:
                 return piece
         return b""
+
+    def give_up(self) -> bool:
+        """Let the rest go, if nobody reads it: what is received from now on tells of the client alone."""
+        self.given_up = not self.complete and not self.claimed
+        return self.complete or self.given_up
 
     def _count(self, piece: bytes) -> None:
         if self.left is not None:

@@ -128,7 +128,7 @@ async def settle(result: T | Awaitable[T]) -> T:
 
 async def emit(host: Host, signal: Signal, sender: t.Any, **values: t.Any) -> None:
     """Send a signal: sync receivers at once (they are short), async ones on the loop."""
-    for receiver in signal.receivers_for(sender):
+    for receiver in () if signal.is_muted else signal.receivers_for(sender):
         await host.call((LOOP if is_async(receiver) else ANYWHERE, receiver), sender, **values)
 
 

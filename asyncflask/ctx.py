@@ -174,11 +174,17 @@ class AppContext(Context):
 
     def home(self) -> Home:
         """On the loop: the thread for the sync code that this context's async code calls, always the same one."""
-        if self._home is None:
-            from asyncio import get_running_loop
+        if self._home is not None:
+            return self._home
+        from asyncio import get_running_loop
 
-            self._home = Home(mailbox_of(get_running_loop()), RequestLane(self.app._workers.choose()))
-        return self._home
+        worker = self.app._workers.choose()
+        home = Home(mailbox_of(get_running_loop()), RequestLane(worker))
+        if self._cv_tokens:
+            self._home = home
+        else:  # a task that outlived its request: there will be no end at which to release the thread
+            self.app._workers.release(worker)
+        return home
 
     def _unbind(self) -> None:
         current = _cv_app.get()
@@ -338,9 +344,11 @@ class RequestContext(Context):
     async def _open_waiting(self) -> None:
         if appcontext_pushed.receivers:
             app_ctx = self._push_app_context()
-            if app_ctx is not None:
-                await emit(self, appcontext_pushed, self.app)
-            self._bind(app_ctx)
+            try:
+                if app_ctx is not None:
+                    await emit(self, appcontext_pushed, self.app)
+            finally:  # what failed is answered, and closed, inside of the contexts
+                self._bind(app_ctx)
             if len(self._cv_tokens) > 1:
                 return
             self._session_is_lazy = self.plan.session_is_lazy

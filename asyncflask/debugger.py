@@ -2,7 +2,7 @@
 
 Werkzeug decides what is shown and who may run code (host, PIN, secret). It is a WSGI middleware, so each of
 its answers is one call of it in a thread, with an environ made from the scope; code it evaluates may block.
-Under PRESERVE_KEY the application finds in the scope where to leave the contexts for that code.
+Under PRESERVE the application finds in the scope where to leave the contexts for that code.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from werkzeug.debug import DebuggedApplication
 from werkzeug.test import run_wsgi_app
 
-from .environ import build_environ
+from .environ import PRESERVE, build_environ
 from .typing import ASGIApp, Message, Receive, Scope, Send
 
 if t.TYPE_CHECKING:
@@ -22,7 +22,6 @@ if t.TYPE_CHECKING:
 
 VISIT_KEY = "asyncflask.debugger.visit"
 # Werkzeug's own key, in the environ.
-PRESERVE_KEY = "werkzeug.debug.preserve_context"
 
 
 class _Visit:
@@ -64,7 +63,7 @@ class Debugger:
             await send(message)
 
         try:
-            await self.app({**scope, PRESERVE_KEY: contexts.append}, receive, note_start)
+            await self.app({**scope, PRESERVE: contexts.append}, receive, note_start)
         except Exception as error:
             if started:
                 raise
@@ -90,7 +89,7 @@ def _stand_in(environ: dict[str, t.Any], start_response: StartResponse) -> Itera
     visit: _Visit = environ[VISIT_KEY]
     if visit.error is not None:
         for context in visit.contexts:
-            environ[PRESERVE_KEY](context)
+            environ[PRESERVE](context)
         raise visit.error
     visit.is_for_debugger = False
     start_response("404 Not Found", [])

@@ -18,9 +18,11 @@ from werkzeug.wrappers import Response as BaseResponse
 
 from .bridge import ANYWHERE, DRIVEN, LOOP, THREAD, Host, Step, drive, emit
 from .ctx import Context, RequestContext
+from .environ import PRESERVE
 from .errors import find_error_handler
 from .globals import _cv_app, _cv_request, _no_req_msg
 from .plan import AsyncStage, Plan, make_session_step, make_step
+from .responding import answers_natively, call_response
 from .signals import (
     appcontext_tearing_down,
     got_request_exception,
@@ -34,25 +36,29 @@ if t.TYPE_CHECKING:
     from .wrappers import Response
 
 T = t.TypeVar("T")
-PRESERVE = "werkzeug.debug.preserve_context"
 
 
 async def handle(ctx: RequestContext, render: Callable[[Response], T]) -> T:
     """Answer one request. `render` is called while the context is still open."""
     app = ctx.app
     error: BaseException | None = None
+    response: t.Any = None
     try:
         try:
             if not ctx._open_at_once():
                 await ctx._open_waiting()
             response = await ctx.plan.stages.full_dispatch_request(ctx)
+            if not answers_natively(type(response)):  # type: ignore[arg-type]  # classes do hash
+                response = await _call_response(ctx, response)
         except Exception as caught:
             error = caught
             response = await ctx.plan.stages.handle_exception(ctx, caught)
+            if not answers_natively(type(response)):  # type: ignore[arg-type]  # classes do hash
+                response = await _call_response(ctx, response)
         except BaseException as caught:
             error = caught
             raise
-        return render(response)
+        rendered = render(response)
     finally:
         if ctx.request.has_environ:
             _preserve_context(ctx)
@@ -63,8 +69,20 @@ async def handle(ctx: RequestContext, render: Callable[[Response], T]) -> T:
                 ctx._close_at_once()
             else:
                 await ctx._close(error)
+        except BaseException:
+            if response is not None:
+                response.close()  # nobody else will
+            raise
         finally:
             error = None  # its traceback holds this frame: no cycle
+    return rendered
+
+
+async def _call_response(ctx: RequestContext, response: t.Any) -> t.Any:
+    """A response with a way of its own of being called is called, in the thread; under WSGI the server does it."""
+    if ctx.place is DRIVEN:
+        return response
+    return await ctx.call((THREAD, call_response), response, ctx.request)
 
 
 def _preserve_context(ctx: RequestContext) -> None:

@@ -16,6 +16,8 @@ if t.TYPE_CHECKING:
     from .typing import Scope
 
 FILE_CHUNK = 256 * 1024
+# Where Werkzeug's debugger and the test client leave a function that takes the contexts of a request.
+PRESERVE = "werkzeug.debug.preserve_context"
 
 
 class ScopeHeaders(ImmutableHeadersMixin, Headers):  # type: ignore[misc]  # as Werkzeug's EnvironHeaders

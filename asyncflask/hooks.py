@@ -30,7 +30,7 @@ HOOK_KINDS = (BEFORE, AFTER, TEARDOWN, PREPROCESS, URL_DEFAULTS, CONTEXT)
 Changed = Callable[[], object]
 
 
-def _unheard() -> None:
+def unheard() -> None:
     """A blueprint makes no plans."""
 
 
@@ -49,9 +49,12 @@ def _telling(name: str, base: type) -> t.Any:
 class HookList(list[t.Any]):
     """A list that tells when it changes."""
 
-    def __init__(self, items: Iterable[t.Any] = (), changed: Changed = _unheard) -> None:
+    def __init__(self, items: Iterable[t.Any] = (), changed: Changed = unheard) -> None:
         super().__init__(items)
         self.changed = changed
+
+    def __reduce__(self) -> t.Any:
+        return list, (list(self),)  # a copy has no owner
 
 
 for _name in ("append extend insert remove pop clear sort reverse __setitem__ __delitem__ __iadd__ __imul__").split():
@@ -62,12 +65,15 @@ class HookDict(defaultdict[t.Any, t.Any]):
     """A dict of endpoints or of hook lists that tells when it changes. `factory` makes a missing value."""
 
     def __init__(
-        self, factory: Callable[[], t.Any] | None = None, items: t.Any = (), changed: Changed = _unheard
+        self, factory: Callable[[], t.Any] | None = None, items: t.Any = (), changed: Changed = unheard
     ) -> None:
         super().__init__(factory)
         self.changed = changed
         for key, value in dict(items).items():
             self[key] = value
+
+    def __reduce__(self) -> t.Any:
+        return defaultdict, (self.default_factory, dict(self))  # a copy has no owner
 
     def __missing__(self, key: t.Any) -> t.Any:
         if self.default_factory is None:

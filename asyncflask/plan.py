@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import typing as t
 from collections.abc import Callable, Iterable
+from threading import Lock
 
 from . import hooks
 from .bridge import ANYWHERE, LOOP, THREAD, Step, kind_of
@@ -54,12 +55,26 @@ class PlanBook(dict[str | None, "Plan"]):
 
     def __init__(self) -> None:
         super().__init__()
+        self.lock = Lock()
+        self.version = 0
         AppType.plan_books.add(self)
 
     def drop(self) -> None:
-        for plan in self.values():
-            plan.is_current = False
-        self.clear()
+        with self.lock:
+            self.version += 1
+            for plan in self.values():
+                plan.is_current = False
+            self.clear()
+
+    def make(self, endpoint: str | None, make: Callable[[], Plan]) -> Plan:
+        """A plan made of one state of the application: again, if that changed in another thread meanwhile."""
+        while True:
+            version = self.version
+            plan = make()
+            with self.lock:
+                if version == self.version:
+                    self[endpoint] = plan
+                    return plan
 
 
 class Plan:

@@ -105,7 +105,7 @@ def answers_natively(cls: t.Any) -> bool:
     return issubclass(cls, Response) and all(getattr(cls, name) is getattr(Response, name) for name in _CALLED)
 
 
-_CALLED = ("__call__", "get_wsgi_response", "get_wsgi_headers", "get_app_iter", "iter_encoded")
+_CALLED = ("__call__", "get_wsgi_response", "get_app_iter", "iter_encoded")
 
 
 def call_response(response: t.Any, request: Request) -> Response:
@@ -125,9 +125,10 @@ def whole_body(response: BaseResponse) -> bytes:
 
 def final_headers(response: Response, request: Request) -> Iterable[tuple[str, str]]:
     """The headers to send: Werkzeug's `get_wsgi_headers`, without an environ where none is needed."""
-    if response.status_code not in BODILESS_STATUS and response.is_sequence:
+    plain = type(response).get_wsgi_headers is BaseResponse.get_wsgi_headers
+    if plain and response.status_code not in BODILESS_STATUS and response.is_sequence:
         names = [name.lower() for name, _ in response.headers]
         if "content-length" in names and "location" not in names and "content-location" not in names:
             return response.headers  # the common case: Werkzeug's would be a copy
-    environ = request.environ if response.autocorrect_location_header else {}
+    environ = {} if plain and not response.autocorrect_location_header else request.environ
     return response.get_wsgi_headers(environ).to_wsgi_list()

@@ -27,6 +27,7 @@ from .hooks import (
     HookDict,
     HookKind,
     hook_dict,
+    unheard,
 )
 from .paths import find_package as find_package, get_root_path
 from .templating import _default_template_ctx_processor
@@ -142,7 +143,7 @@ class Scaffold:
 
     def _plan_changer(self) -> Callable[[], object]:
         """What the containers call when they change."""
-        return _nothing
+        return unheard
 
     @cached_property
     def cli(self) -> Group:
@@ -299,10 +300,6 @@ class Scaffold:
         if not issubclass(exc_class, Exception):
             raise ValueError(f"'{exc_class.__name__}' is not a subclass of Exception. {only}")
         return exc_class, exc_class.code if issubclass(exc_class, HTTPException) else None
-
-
-def _nothing() -> None:
-    """A blueprint makes no plans."""
 
 
 def _endpoint_from_view_func(view_func: ft.RouteCallable | None) -> str:

@@ -16,6 +16,7 @@ from werkzeug.test import Client, TestResponse
 from werkzeug.wrappers import Request as BaseRequest
 
 from .commands import ScriptInfo
+from .environ import PRESERVE
 
 if t.TYPE_CHECKING:
     from .app import Flask
@@ -23,7 +24,6 @@ if t.TYPE_CHECKING:
     from .typing import WSGIEnvironment
 
 # The app collects here the contexts that are to outlive a request. Werkzeug's debugger uses the same key.
-PRESERVE_KEY = "werkzeug.debug.preserve_context"
 
 
 class EnvironBuilder(werkzeug.test.EnvironBuilder):
@@ -144,7 +144,7 @@ class FlaskClient(Client):
             builder.close()
 
     def _copy_environ(self, other: Mapping[str, t.Any]) -> WSGIEnvironment:
-        keep = {PRESERVE_KEY: self._new_contexts.append} if self.preserve_context else {}
+        keep = {PRESERVE: self._new_contexts.append} if self.preserve_context else {}
         return {**self.environ_base, **other, **keep}
 
     def __enter__(self) -> t.Self:

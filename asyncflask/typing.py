@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import typing as t
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 
 if t.TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -91,4 +91,3 @@ RouteCallable = (
     | Callable[..., Awaitable[ResponseReturnValue]]
     | Callable[..., AsyncIterator[t.Any]]
 )
-FileLike = Iterable[bytes]

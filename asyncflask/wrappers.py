@@ -21,7 +21,7 @@ from werkzeug.wrappers import Request as RequestBase, Response as ResponseBase
 from werkzeug.wsgi import ClosingIterator, get_input_stream
 
 from . import json
-from .body import LimitedBody, declares_too_much
+from .body import BodyStream, LimitedBody, declares_too_much
 from .bridge import wait_for
 from .environ import ScopeHeaders, build_environ, decode, path_info, server_of
 from .globals import current_app
@@ -175,6 +175,8 @@ class Request(RequestBase):
         limit = self.max_content_length
         if declares_too_much(self, limit):
             raise RequestEntityTooLarge()
+        if isinstance(self._stream, BodyStream):
+            self._stream.reader.claimed = True
         if self._scope is None:
             stream = get_input_stream(self.environ)
         else:
@@ -272,7 +274,7 @@ class Response(ResponseBase):
         """The body, if all leaves as it was made here: nobody changed status or body, nor looked at the headers."""
         whole = self._whole
         if self.response is whole and self._status_code == 200 and len(whole) == 1 and "headers" not in self.__dict__:
-            return whole[0]
+            return whole[0] if type(whole[0]) is bytes else None
         return None
 
     @property
@@ -299,7 +301,8 @@ class Response(ResponseBase):
 @cache
 def _starts_natively(cls: t.Any) -> bool:
     """Whether a class of responses lets its own initialiser do what Werkzeug's would."""
-    return cls.set_data is ResponseBase.set_data and cls.automatically_set_content_length and cls.default_status == 200
+    native = cls.set_data is ResponseBase.set_data and cls.get_wsgi_headers is ResponseBase.get_wsgi_headers
+    return native and cls.automatically_set_content_length and cls.default_status == 200
 
 
 @lru_cache(maxsize=256)

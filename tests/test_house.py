@@ -18,7 +18,7 @@ FLOORS = (
     # ground
     *("typing", "globals", "signals", "config", "overrides", "gone", "hooks", "workers", "bridge", "runner"),
     # messages
-    *("json.provider", "json", "json.tag", "body", "environ", "wrapped", "wrappers", "debughelpers", "responding"),
+    *("json.provider", "json", "json.tag", "body", "environ", "wrappers", "wrapped", "debughelpers", "responding"),
     # services
     *("logging", "paths", "streaming", "files", "flashing", "urls", "helpers", "sessions", "templating", "routing"),
     # registration

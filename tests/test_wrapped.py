@@ -92,3 +92,67 @@ async def test_start_up_says_so(app: Flask, caplog: pytest.LogCaptureFixture) ->
         await app({"type": "lifespan"}, receive, send)
     assert sent == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
     assert [record.message for record in caplog.records if "app.asgi_app" in record.message]
+
+
+# What the edge guards is guarded here too: raw scopes, since a client library would tidy them up.
+
+
+async def exchange(app: Flask, headers: list[tuple[bytes, bytes]], pieces: list[bytes], path: str = "/seen") -> t.Any:
+    events = [
+        {"type": "http.request", "body": piece, "more_body": number < len(pieces) - 1}
+        for number, piece in enumerate(pieces)
+    ]
+    sent: list[dict[str, t.Any]] = []
+
+    async def receive() -> dict[str, t.Any]:
+        if events:
+            return events.pop(0)
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async def send(message: dict[str, t.Any]) -> None:
+        sent.append(message)
+
+    scope = {
+        "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "POST", "scheme": "http",
+        "path": path, "raw_path": path.encode(), "query_string": b"", "root_path": "",
+        "headers": [(b"host", b"localhost"), *headers], "client": ("192.0.2.1", 1), "server": ("localhost", 80),
+    }  # fmt: skip
+    await asyncio.wait_for(app(scope, receive, send), 5)
+    return sent[0]["status"], b"".join(message.get("body", b"") for message in sent[1:])
+
+
+@pytest.fixture
+def guarded(app: Flask) -> Flask:
+    @app.post("/seen")
+    def seen() -> dict[str, t.Any]:
+        return {"addr": request.remote_addr, "cookies": request.cookies, "size": len(request.get_data())}
+
+    app.wsgi_app = ProxyFix(app.wsgi_app)  # type: ignore[method-assign]
+    return app
+
+
+async def test_names_with_underscores_do_not_pose_as_others(guarded: Flask) -> None:
+    headers = [(b"x-forwarded-for", b"192.0.2.7"), (b"x_forwarded_for", b"192.0.2.66"), (b"content-length", b"0")]
+    status, body = await exchange(guarded, headers, [b""])
+    assert (status, b"192.0.2.7" in body, b"192.0.2.66" in body) == (200, True, False)
+
+
+async def test_split_cookies_are_joined(guarded: Flask) -> None:
+    headers = [(b"cookie", b"a=1"), (b"cookie", b"b=2"), (b"content-length", b"0")]
+    assert b'"cookies":{"a":"1","b":"2"}' in (await exchange(guarded, headers, [b""]))[1]
+
+
+async def test_body_shorter_than_declared_is_400(guarded: Flask) -> None:
+    assert (await exchange(guarded, [(b"content-length", b"10")], [b"12345"]))[0] == 400
+
+
+async def test_body_that_stalls_is_408(guarded: Flask) -> None:
+    guarded.config["BODY_TIMEOUT"] = 0.05
+    assert (await exchange(guarded, [(b"content-length", b"10")], []))[0] == 408
+
+
+async def test_its_context_does_not_reach_the_servers_task(guarded: Flask) -> None:
+    await exchange(guarded, [(b"content-length", b"0")], [b""])
+    async with guarded.app_context():
+        assert await guarded.ensure_async(lambda: "run")() == "run"
