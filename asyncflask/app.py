@@ -423,7 +423,8 @@ class Flask(Scaffold, metaclass=AppType):
         return False
 
     def log_exception(self, exc_info: t.Any) -> None:
-        self.logger.error(f"Exception on {request.path} [{request.method}]", exc_info=exc_info)
+        path = request.path if request.path.isprintable() else ascii(request.path)  # a line break would forge a line
+        self.logger.error(f"Exception on {path} [{request.method}]", exc_info=exc_info)
 
     def _find_error_handler(self, e: Exception, blueprints: list[str]) -> ft.ErrorHandlerCallable | None:
         return find_error_handler(self, e, blueprints)

@@ -150,3 +150,14 @@ async def test_loaded_body_is_closed_after_the_request(spool: int) -> None:
 
     await post(app, "/", b"a" * 100, b"b" * 100)
     assert streams[0].closed and streams[0].loaded.closed
+
+
+def test_path_does_not_forge_a_line_of_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    app = Flask(__name__)
+
+    @app.before_request
+    def fail() -> None:
+        raise ValueError("hook")
+
+    assert app.test_client().get("/a%0aERROR forged").status_code == 500
+    assert "\n" not in caplog.records[0].getMessage()
