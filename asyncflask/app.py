@@ -33,7 +33,7 @@ from .paths import find_package, get_debug_flag
 from .plan import Plan, PlanBook
 from .responding import make_response
 from .routing import Map
-from .scaffold import Scaffold, _endpoint_from_view_func, _sentinel, registering_decorator, setupmethod
+from .scaffold import Scaffold, _endpoint_from_view_func, _sentinel, registering_decorator, setupmethod, template_adder
 from .sessions import SecureCookieSessionInterface, SessionInterface
 from .templating import DispatchingJinjaLoader, Environment
 from .urls import build_url
@@ -54,13 +54,8 @@ def _make_timedelta(value: timedelta | int | None) -> timedelta | None:
     return value if value is None or isinstance(value, timedelta) else timedelta(seconds=value)
 
 
-def _template_adder(kind: str) -> Callable[..., None]:
-    def add(self: Flask, f: Callable[..., t.Any], name: str | None = None) -> None:
-        getattr(self.jinja_env, f"{kind}s")[name or f.__name__] = f
-
-    add.__name__ = f"add_template_{kind}"
-    add.__doc__ = f"Register a template {kind}; `name` is the function's by default."
-    return setupmethod(add)
+def _add_to_templates(app: Flask, kind: str, f: Callable[..., t.Any], name: str | None) -> None:
+    getattr(app.jinja_env, f"{kind}s")[name or f.__name__] = f
 
 
 class Flask(Scaffold, metaclass=AppType):
@@ -265,9 +260,9 @@ class Flask(Scaffold, metaclass=AppType):
     def select_jinja_autoescape(self, filename: str | None) -> bool:
         return filename is None or filename.endswith((".html", ".htm", ".xml", ".xhtml", ".svg"))
 
-    add_template_filter = _template_adder("filter")
-    add_template_test = _template_adder("test")
-    add_template_global = _template_adder("global")
+    add_template_filter = template_adder("add_template_filter", _add_to_templates)
+    add_template_test = template_adder("add_template_test", _add_to_templates)
+    add_template_global = template_adder("add_template_global", _add_to_templates)
     template_filter = registering_decorator(
         "add_template_filter", "Decorate a template filter; `name` is the function's by default."
     )

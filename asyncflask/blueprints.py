@@ -10,7 +10,7 @@ from functools import update_wrapper
 
 from . import typing as ft
 from .hooks import AFTER, BEFORE, CONTEXT, HOOK_KINDS, PREPROCESS, TEARDOWN, URL_DEFAULTS, HookKind
-from .scaffold import Scaffold, _endpoint_from_view_func, _sentinel, registering_decorator, setupmethod
+from .scaffold import Scaffold, _endpoint_from_view_func, _sentinel, registering_decorator, setupmethod, template_adder
 
 if t.TYPE_CHECKING:
     from .app import Flask
@@ -69,13 +69,8 @@ def _app_hook_decorator(kind: HookKind, name: str, doc: str) -> Callable[[Bluepr
     return setupmethod(register)
 
 
-def _template_adder(kind: str) -> Callable[..., None]:
-    def add(self: Blueprint, f: Callable[..., t.Any], name: str | None = None) -> None:
-        self.record_once(lambda state: getattr(state.app, f"add_template_{kind}")(f, name))
-
-    add.__name__ = f"add_app_template_{kind}"
-    add.__doc__ = f"Register a template {kind} for all templates of the application."
-    return setupmethod(add)
+def _add_to_templates(blueprint: Blueprint, kind: str, f: Callable[..., t.Any], name: str | None) -> None:
+    blueprint.record_once(lambda state: getattr(state.app, f"add_template_{kind}")(f, name))
 
 
 class Blueprint(Scaffold):
@@ -189,9 +184,9 @@ class Blueprint(Scaffold):
 
         return decorator
 
-    add_app_template_filter = _template_adder("filter")
-    add_app_template_test = _template_adder("test")
-    add_app_template_global = _template_adder("global")
+    add_app_template_filter = template_adder("add_app_template_filter", _add_to_templates)
+    add_app_template_test = template_adder("add_app_template_test", _add_to_templates)
+    add_app_template_global = template_adder("add_app_template_global", _add_to_templates)
     app_template_filter = registering_decorator(
         "add_app_template_filter", "Decorate a template filter for all templates of the application."
     )

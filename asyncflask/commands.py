@@ -326,13 +326,14 @@ class FlaskGroup(AppGroup):
     ) -> click.Context:
         # An app.run() without a guard must not serve while a command imports its module.
         os.environ["FLASK_RUN_FROM_CLI"] = "true"
-        if "obj" not in extra and "obj" not in self.context_settings:
-            extra["obj"] = ScriptInfo(
-                create_app=self.create_app,
-                set_debug_flag=self.set_debug_flag,
-                load_dotenv_defaults=self.load_dotenv,
-            )
+        if "obj" not in (*extra, *self.context_settings):
+            extra["obj"] = self._make_script_info()
         return super().make_context(info_name, args, parent=parent, **extra)
+
+    def _make_script_info(self) -> ScriptInfo:
+        return ScriptInfo(
+            create_app=self.create_app, set_debug_flag=self.set_debug_flag, load_dotenv_defaults=self.load_dotenv
+        )
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         wants_help = len(args) == 1 and args[0] in self.get_help_option_names(ctx)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import errno
 import json
 import os
-import types
 import typing as t
 from contextlib import contextmanager
 from datetime import timedelta
+from types import ModuleType
 
 from werkzeug.utils import import_string
 
@@ -30,6 +30,9 @@ class ConfigAttribute(t.Generic[T]):
         self.__name__ = name
         self.get_converter = get_converter
 
+    def __set__(self, obj: _HasConfig, value: t.Any) -> None:
+        obj.config[self.__name__] = value
+
     @t.overload
     def __get__(self, obj: None, owner: type | None = None) -> t.Self: ...
 
@@ -41,9 +44,6 @@ class ConfigAttribute(t.Generic[T]):
             return self
         value: T = obj.config[self.__name__]
         return value if self.get_converter is None else self.get_converter(value)
-
-    def __set__(self, obj: _HasConfig, value: t.Any) -> None:
-        obj.config[self.__name__] = value
 
 
 class Config(dict[str, t.Any]):
@@ -87,7 +87,7 @@ class Config(dict[str, t.Any]):
 
     def from_pyfile(self, filename: Path, silent: bool = False) -> bool:
         """Run a Python file and take its uppercase names; `silent` forgives a file which is not there."""
-        module = types.ModuleType("config")
+        module = ModuleType("config")
         module.__file__ = filename = os.path.join(self.root_path, filename)
         with _explain_os_errors(_ABSENT | {errno.ENOTDIR} if silent else frozenset()):
             with open(filename, "rb") as file:
@@ -98,11 +98,9 @@ class Config(dict[str, t.Any]):
 
     def from_object(self, obj: object | str) -> None:
         """Take the uppercase attributes of an object, or of the object with that import name."""
-        if isinstance(obj, str):
-            obj = import_string(obj)
-        for key in dir(obj):
-            if key.isupper():
-                self[key] = getattr(obj, key)
+        source = import_string(obj) if isinstance(obj, str) else obj
+        for key in filter(str.isupper, dir(source)):
+            self[key] = getattr(source, key)
 
     def from_file(
         self,

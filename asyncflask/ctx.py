@@ -48,10 +48,8 @@ class _AppCtxGlobals:
         self.__dict__[name] = value
 
     def __delattr__(self, name: str) -> None:
-        try:
-            del self.__dict__[name]
-        except KeyError:
-            raise AttributeError(name) from None
+        if self.__dict__.pop(name, _sentinel) is _sentinel:
+            raise AttributeError(name)
 
     def get(self, name: str, default: t.Any = None) -> t.Any:
         return self.__dict__.get(name, default)

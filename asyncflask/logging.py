@@ -45,7 +45,7 @@ def has_level_handler(logger: logging.Logger) -> bool:
 def create_logger(app: Flask) -> logging.Logger:
     """The logger named like the application; a level and a handler are only set where it has none."""
     logger = logging.getLogger(app.name)
-    if app.debug and not logger.level:
+    if logger.level == logging.NOTSET and app.debug:
         logger.setLevel(logging.DEBUG)
     if not has_level_handler(logger):
         logger.addHandler(default_handler)

@@ -92,6 +92,20 @@ def registering_decorator(adder: str, doc: str) -> Callable[..., Callable[[F], F
     return setupmethod(decorate)
 
 
+def template_adder(
+    adder: str, add: Callable[[t.Any, str, Callable[..., t.Any], str | None], None]
+) -> Callable[..., None]:
+    """The method `adder(f, name=None)`, whose last word is what `f` becomes; `add(self, kind, f, name)` does it."""
+    kind = adder.rpartition("_")[2]
+
+    def method(self: Scaffold, f: Callable[..., t.Any], name: str | None = None) -> None:
+        add(self, kind, f, name)
+
+    method.__name__ = adder
+    method.__doc__ = f"Register a template {kind} of the application; `name` is the function's by default."
+    return setupmethod(method)
+
+
 class Scaffold:
     """The base of Flask and Blueprint."""
 

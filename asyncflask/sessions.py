@@ -56,17 +56,17 @@ class SecureCookieSession(CallbackDict[str, t.Any], SessionMixin):
         super().__init__(initial, _set_modified)
 
 
+def _refuse_change(session: NullSession, /, *args: t.Any, **kwargs: t.Any) -> t.NoReturn:
+    raise RuntimeError(
+        "The session is unavailable: there is no secret key to sign it with. Give app.secret_key a random value."
+    )
+
+
 class NullSession(SecureCookieSession):
     """The session of an application without a secret key: empty, and not to be written to."""
 
-    def _fail(self, *args: t.Any, **kwargs: t.Any) -> t.NoReturn:
-        raise RuntimeError(
-            "The session is unavailable because no secret key was set. Set app.secret_key to something"
-            " unique and secret."
-        )
-
-    __setitem__ = __delitem__ = clear = pop = popitem = update = setdefault = _fail
-    del _fail
+    __setitem__ = setdefault = update = _refuse_change
+    __delitem__ = pop = popitem = clear = _refuse_change
 
 
 class SessionInterface:
@@ -74,12 +74,6 @@ class SessionInterface:
 
     null_session_class = NullSession
     pickle_based = False
-
-    def make_null_session(self, app: Flask) -> NullSession:
-        return self.null_session_class()
-
-    def is_null_session(self, obj: object) -> bool:
-        return isinstance(obj, self.null_session_class)
 
     def get_cookie_name(self, app: Flask) -> str:
         return t.cast(str, app.config["SESSION_COOKIE_NAME"])
@@ -109,6 +103,12 @@ class SessionInterface:
         """Whether the session was changed, or is permanent and refreshed by every request."""
         return session.modified or (session.permanent and app.config["SESSION_REFRESH_EACH_REQUEST"])
 
+    def make_null_session(self, app: Flask) -> NullSession:
+        return self.null_session_class()
+
+    def is_null_session(self, obj: object) -> bool:
+        return isinstance(obj, self.null_session_class)
+
     def open_session(self, app: Flask, request: Request) -> SessionMixin | None:
         """The request's session; None where it can't be had, which gives a null session."""
         raise NotImplementedError
@@ -121,8 +121,8 @@ class SessionInterface:
 session_json_serializer = TaggedJSONSerializer()
 
 
-def _lazy_sha1(string: bytes = b"") -> t.Any:
-    # Named at the call only: a FIPS build may lack SHA-1, and must get as far as configuring another digest.
+def _sha1(string: bytes = b"") -> t.Any:
+    # Not `hashlib.sha1` itself: this module must import, and take another digest, where SHA-1 is forbidden.
     return hashlib.sha1(string)
 
 
@@ -160,11 +160,12 @@ _LAZY_PARTS = (
 class SecureCookieSessionInterface(SessionInterface):
     """The session is the cookie: signed, so that it can't be changed, but readable by whoever has it."""
 
-    salt = "cookie-session"
-    digest_method = staticmethod(_lazy_sha1)
-    key_derivation = "hmac"
-    serializer = session_json_serializer
     session_class = SecureCookieSession
+    serializer = session_json_serializer
+    # These three are part of the cookie: Flask and we read each other's.
+    key_derivation = "hmac"
+    digest_method = staticmethod(_sha1)
+    salt = "cookie-session"
 
     def get_signing_serializer(self, app: Flask) -> URLSafeTimedSerializer | None:
         """None where the application has no secret key."""

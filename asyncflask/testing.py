@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typing as t
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from copy import copy
 from functools import cache
 from types import TracebackType
@@ -22,8 +22,6 @@ if t.TYPE_CHECKING:
     from .app import Flask
     from .sessions import SessionMixin
     from .typing import WSGIEnvironment
-
-# The app collects here the contexts that are to outlive a request. Werkzeug's debugger uses the same key.
 
 
 class EnvironBuilder(werkzeug.test.EnvironBuilder):
@@ -136,12 +134,9 @@ class FlaskClient(Client):
         return self._build_request(args, kwargs)
 
     def _build_request(self, args: tuple[t.Any, ...], kwargs: dict[str, t.Any]) -> BaseRequest:
-        kwargs["environ_base"] = self._copy_environ(kwargs.get("environ_base", {}))
-        builder = EnvironBuilder(self.application, *args, **kwargs)
-        try:
+        environ_base = self._copy_environ(kwargs.pop("environ_base", {}))
+        with closing(EnvironBuilder(self.application, *args, environ_base=environ_base, **kwargs)) as builder:
             return builder.get_request()
-        finally:
-            builder.close()
 
     def _copy_environ(self, other: Mapping[str, t.Any]) -> WSGIEnvironment:
         keep = {PRESERVE: self._new_contexts.append} if self.preserve_context else {}

@@ -34,17 +34,12 @@ class View:
         view: t.Any = _VIEW_MAKERS[cls._get_kind()](
             cls._make_instance_getter(lambda: view.view_class, class_args, class_kwargs)
         )
-        if cls.decorators:
-            view.__name__ = name
-            view.__module__ = cls.__module__
-            for decorator in cls.decorators:
-                view = decorator(view)
-        view.view_class = cls
-        view.__name__ = name
-        view.__doc__ = cls.__doc__
-        view.__module__ = cls.__module__
-        view.methods = cls.methods
-        view.provide_automatic_options = cls.provide_automatic_options
+        labels = {"__name__": name, "__module__": cls.__module__}
+        _label(view, labels)  # a decorator may look at them, and need not keep them
+        for decorator in cls.decorators or ():
+            view = decorator(view)
+        options = {key: getattr(cls, key) for key in ("__doc__", "methods", "provide_automatic_options")}
+        _label(view, {**labels, **options, "view_class": cls})
         return t.cast(ft.RouteCallable, view)
 
     @classmethod
@@ -103,6 +98,11 @@ class MethodView(View):
 
     def _get_target(self) -> Callable[..., t.Any]:
         return super()._get_target() if self._dispatches_itself() else self._find_handler()
+
+
+def _label(view: t.Any, attributes: dict[str, t.Any]) -> None:
+    for name, value in attributes.items():
+        setattr(view, name, value)
 
 
 def _make_sync_view(get_instance: Callable[[], View]) -> Callable[..., t.Any]:

@@ -161,3 +161,10 @@ def test_path_does_not_forge_a_line_of_the_log(caplog: pytest.LogCaptureFixture)
 
     assert app.test_client().get("/a%0aERROR forged").status_code == 500
     assert "\n" not in caplog.records[0].getMessage()
+
+
+def test_json_nested_too_deeply_is_400() -> None:
+    app = Flask(__name__)
+    app.add_url_rule("/", "view", lambda: str(request.get_json()), methods=["POST"])
+    answer = app.test_client().post("/", data="[" * 100_000, content_type="application/json")
+    assert answer.status_code == 400

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
-import decimal
 import json
 import typing as t
-import uuid
 import weakref
+from dataclasses import asdict, is_dataclass
 from datetime import date
+from decimal import Decimal
+from uuid import UUID
 
 from werkzeug.http import http_date
 
@@ -27,11 +27,11 @@ class JSONProvider:
     def dumps(self, obj: t.Any, **kwargs: t.Any) -> str:
         raise NotImplementedError
 
-    def dump(self, obj: t.Any, fp: t.IO[str], **kwargs: t.Any) -> None:
-        fp.write(self.dumps(obj, **kwargs))
-
     def loads(self, s: str | bytes, **kwargs: t.Any) -> t.Any:
         raise NotImplementedError
+
+    def dump(self, obj: t.Any, fp: t.IO[str], **kwargs: t.Any) -> None:
+        fp.write(self.dumps(obj, **kwargs))
 
     def load(self, fp: t.IO[t.AnyStr], **kwargs: t.Any) -> t.Any:
         return self.loads(fp.read(), **kwargs)
@@ -51,12 +51,13 @@ class JSONProvider:
 
 def _default(o: t.Any) -> t.Any:
     """The JSON form of a value which JSON itself lacks; TypeError where there is none."""
-    if isinstance(o, date):
-        return http_date(o)
-    if isinstance(o, (decimal.Decimal, uuid.UUID)):
-        return str(o)
-    if dataclasses.is_dataclass(o):
-        return dataclasses.asdict(t.cast(t.Any, o))
+    match o:
+        case date():
+            return http_date(o)
+        case Decimal() | UUID():
+            return str(o)
+    if is_dataclass(o):
+        return asdict(t.cast(t.Any, o))
     if hasattr(o, "__html__"):
         return str(o.__html__())
     raise TypeError(f"Object of type {type(o).__name__} is not JSON serializable")
@@ -78,13 +79,13 @@ class DefaultJSONProvider(JSONProvider):
     _kept: dict[int, json.JSONEncoder]
 
     def dumps(self, obj: t.Any, **kwargs: t.Any) -> str:
-        kwargs.setdefault("default", self.default)
-        kwargs.setdefault("ensure_ascii", self.ensure_ascii)
-        kwargs.setdefault("sort_keys", self.sort_keys)
-        return json.dumps(obj, **kwargs)
+        return json.dumps(obj, **{**self._get_settings(), **kwargs})
 
     def loads(self, s: str | bytes, **kwargs: t.Any) -> t.Any:
-        return json.loads(s, **kwargs)
+        try:
+            return json.loads(s, **kwargs)
+        except RecursionError:  # the input's fault, as all else that cannot be parsed
+            raise ValueError("The JSON document is nested too deeply.") from None
 
     def response(self, *args: t.Any, **kwargs: t.Any) -> Response:
         obj = args[0] if len(args) == 1 and not kwargs else self._prepare_response_obj(args, kwargs)
@@ -99,13 +100,11 @@ class DefaultJSONProvider(JSONProvider):
         """What `json.dumps` would make for each call, kept until a setting changes."""
         encoder = self._kept.get(id(layout))
         if encoder is None:
-            settings: dict[str, t.Any] = {
-                "default": self.default,
-                "ensure_ascii": self.ensure_ascii,
-                "sort_keys": self.sort_keys,
-            }
-            encoder = self._kept[id(layout)] = json.JSONEncoder(**settings, **layout)
+            encoder = self._kept[id(layout)] = json.JSONEncoder(**self._get_settings(), **layout)
         return encoder
+
+    def _get_settings(self) -> dict[str, t.Any]:
+        return {"default": self.default, "ensure_ascii": self.ensure_ascii, "sort_keys": self.sort_keys}
 
     def __setattr__(self, name: str, value: t.Any) -> None:
         super().__setattr__(name, value)

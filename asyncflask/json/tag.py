@@ -14,28 +14,52 @@ from markupsafe import Markup
 from werkzeug.http import http_date, parse_date
 
 from . import dumps, loads
+from .provider import _COMPACT
+
+
+def _left_to_subclasses(self: JSONTag, value: t.Any) -> t.Any:
+    raise NotImplementedError
 
 
 class JSONTag:
     """One type's rule: which values it takes (`check`), and the way there and back. No `key`: no tag."""
 
     __slots__ = ("serializer",)
-    key: str = ""
+    key = ""
+    check = to_json = to_python = _left_to_subclasses
 
     def __init__(self, serializer: TaggedJSONSerializer) -> None:
         self.serializer = serializer
 
-    def check(self, value: t.Any) -> bool:
-        raise NotImplementedError
-
-    def to_json(self, value: t.Any) -> t.Any:
-        raise NotImplementedError
-
-    def to_python(self, value: t.Any) -> t.Any:
-        raise NotImplementedError
-
     def tag(self, value: t.Any) -> dict[str, t.Any]:
         return {self.key: self.to_json(value)}
+
+
+# What the tags below are put together from. They are methods made beforehand: a check runs for every value.
+
+
+def _is_a(python_type: type) -> t.Any:
+    def check(self: JSONTag, value: t.Any) -> bool:
+        return isinstance(value, python_type)
+
+    return check
+
+
+def _with(convert: t.Callable[[t.Any], t.Any]) -> t.Any:
+    def converted(self: JSONTag, value: t.Any) -> t.Any:
+        return convert(value)
+
+    return converted
+
+
+def _tag_items(self: JSONTag, value: t.Any) -> t.Any:
+    return list(map(self.serializer.tag, value))
+
+
+def _tag_values(self: JSONTag, value: t.Any) -> t.Any:
+    # JSON turns every key into a string: only the values can be tagged.
+    tag = self.serializer.tag
+    return {key: tag(item) for key, item in value.items()}
 
 
 class TagDict(JSONTag):
@@ -45,7 +69,7 @@ class TagDict(JSONTag):
     key = " di"
 
     def check(self, value: t.Any) -> bool:
-        return isinstance(value, dict) and len(value) == 1 and next(iter(value)) in self.serializer.tags
+        return isinstance(value, dict) and len(value) == 1 and not self.serializer.tags.keys().isdisjoint(value)
 
     def to_json(self, value: t.Any) -> t.Any:
         [(key, item)] = value.items()
@@ -58,55 +82,26 @@ class TagDict(JSONTag):
 
 class PassDict(JSONTag):
     __slots__ = ()
-
-    def check(self, value: t.Any) -> bool:
-        return isinstance(value, dict)
-
-    def to_json(self, value: t.Any) -> t.Any:
-        # JSON turns every key into a string: only the values can be tagged.
-        return {key: self.serializer.tag(item) for key, item in value.items()}
-
-    tag = to_json
+    check = _is_a(dict)
+    to_json = tag = _tag_values
 
 
 class TagTuple(JSONTag):
     __slots__ = ()
     key = " t"
-
-    def check(self, value: t.Any) -> bool:
-        return isinstance(value, tuple)
-
-    def to_json(self, value: t.Any) -> t.Any:
-        return [self.serializer.tag(item) for item in value]
-
-    def to_python(self, value: t.Any) -> t.Any:
-        return tuple(value)
+    check, to_json, to_python = _is_a(tuple), _tag_items, _with(tuple)
 
 
 class PassList(JSONTag):
     __slots__ = ()
-
-    def check(self, value: t.Any) -> bool:
-        return isinstance(value, list)
-
-    def to_json(self, value: t.Any) -> t.Any:
-        return [self.serializer.tag(item) for item in value]
-
-    tag = to_json
+    check = _is_a(list)
+    to_json = tag = _tag_items
 
 
 class TagBytes(JSONTag):
     __slots__ = ()
     key = " b"
-
-    def check(self, value: t.Any) -> bool:
-        return isinstance(value, bytes)
-
-    def to_json(self, value: t.Any) -> t.Any:
-        return b64encode(value).decode("ascii")
-
-    def to_python(self, value: t.Any) -> t.Any:
-        return b64decode(value)
+    check, to_json, to_python = _is_a(bytes), _with(lambda data: b64encode(data).decode("ascii")), _with(b64decode)
 
 
 class TagMarkup(JSONTag):
@@ -114,29 +109,16 @@ class TagMarkup(JSONTag):
 
     __slots__ = ()
     key = " m"
+    to_json, to_python = _with(lambda item: str(item.__html__())), _with(Markup)
 
     def check(self, value: t.Any) -> bool:
         return callable(getattr(value, "__html__", None))
-
-    def to_json(self, value: t.Any) -> t.Any:
-        return str(value.__html__())
-
-    def to_python(self, value: t.Any) -> t.Any:
-        return Markup(value)
 
 
 class TagUUID(JSONTag):
     __slots__ = ()
     key = " u"
-
-    def check(self, value: t.Any) -> bool:
-        return isinstance(value, UUID)
-
-    def to_json(self, value: t.Any) -> t.Any:
-        return value.hex
-
-    def to_python(self, value: t.Any) -> t.Any:
-        return UUID(value)
+    check, to_json, to_python = _is_a(UUID), _with(lambda uuid: uuid.hex), _with(UUID)
 
 
 class TagDateTime(JSONTag):
@@ -144,15 +126,7 @@ class TagDateTime(JSONTag):
 
     __slots__ = ()
     key = " d"
-
-    def check(self, value: t.Any) -> bool:
-        return isinstance(value, datetime)
-
-    def to_json(self, value: t.Any) -> t.Any:
-        return http_date(value)
-
-    def to_python(self, value: t.Any) -> t.Any:
-        return parse_date(value)
+    check, to_json, to_python = _is_a(datetime), _with(http_date), _with(parse_date)
 
 
 class TaggedJSONSerializer:
@@ -187,17 +161,15 @@ class TaggedJSONSerializer:
         self.order.insert(len(self.order) if index is None else index, tag)
 
     def tag(self, value: t.Any) -> t.Any:
-        for tag in self.order:
-            if tag.check(value):
-                return tag.tag(value)
+        for rule in self.order:
+            if rule.check(value):
+                return rule.tag(value)
         return value
 
     def untag(self, value: dict[str, t.Any]) -> t.Any:
         """The value behind a tag's dict; any other dict comes back as it is."""
-        if len(value) != 1:
-            return value
-        [(key, item)] = value.items()
-        return self.tags[key].to_python(item) if key in self.tags else value
+        key = next(iter(value)) if len(value) == 1 else ""
+        return self.tags[key].to_python(value[key]) if key in self.tags else value
 
     def _untag_scan(self, value: t.Any) -> t.Any:
         if isinstance(value, dict):
@@ -207,7 +179,7 @@ class TaggedJSONSerializer:
         return value
 
     def dumps(self, value: t.Any) -> str:
-        return dumps(self.tag(value), separators=(",", ":"))
+        return dumps(self.tag(value), **_COMPACT)
 
     def loads(self, value: str) -> t.Any:
         return self._untag_scan(loads(value))
