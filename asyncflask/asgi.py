@@ -68,7 +68,7 @@ async def _serve_http(app: Flask, scope: Scope, receive: Receive, send: Send) ->
         matched = ctx.matched = find_fast(app, ctx.request, scope["method"], path_info(scope))
         if matched is not None:
             plan = app._plan(matched[0].endpoint)
-    if ctx.matched is None and refusal is None and plan.matches_on_loop:
+    if ctx.matched is None and ctx.request.routing_exception is None and plan.matches_on_loop:
         ctx.match_request()  # by Werkzeug, but before it is decided where the request begins
         plan = app._plan(ctx.request.endpoint)
     ctx.plan = plan

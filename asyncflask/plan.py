@@ -108,7 +108,7 @@ class Plan:
         self.tears_down_app = bool(self.app_teardown or "do_teardown_appcontext" in overrides)
         self.native_context = find_override(app, "request_context") is None
         native_adapter = find_override(app, "create_url_adapter") is None
-        self.matches_fast = native_adapter and not app.subdomain_matching
+        self.matches_fast = native_adapter and self.native_context and not app.subdomain_matching
         # Else it may call code that is not ours or Werkzeug's, and so may block.
         native_converters = TRUSTED_CONVERTERS.issuperset(app.url_map.converters.values())
         self.matches_on_loop = native_adapter and self.native_context and native_converters and self.session_is_lazy

@@ -2,8 +2,8 @@
 
 Werkzeug's Rule and Map stay the public objects and the judges. The matcher walks a copy of Werkzeug's own state machine
 in Werkzeug's own order: the static part first, then the dynamic ones by weight. It answers only where Werkzeug would
-return a rule. As soon as the walk meets anything else (a slash redirect, a default, an alias, a websocket rule, a
-converter of the user's, ...) it gives up and Werkzeug decides; so it may not know, but never says otherwise.
+return a rule, or 404. As soon as the walk meets anything else (a slash redirect, a default, an alias, a websocket rule,
+a converter of the user's, ...) it gives up and Werkzeug decides; so it may not know, but never says otherwise.
 tests/test_routing.py holds the two against each other.
 """
 
@@ -14,6 +14,7 @@ import typing as t
 from collections.abc import Callable
 from functools import cache, lru_cache
 
+from werkzeug.exceptions import NotFound
 from werkzeug.routing import Map as WerkzeugMap, Rule, ValidationError
 from werkzeug.routing.converters import DEFAULT_CONVERTERS, UnicodeConverter
 from werkzeug.routing.matcher import State
@@ -27,6 +28,7 @@ Capture = Callable[[str], "tuple[str, ...] | None"]
 Match = tuple[Rule, dict[str, t.Any]]
 
 _DOUBT: t.Any = object()  # the walk's answer where Werkzeug must decide
+NOWHERE: t.Any = object()  # no rule matches, whatever the method
 _ANY_SEGMENT = r"(?P<__werkzeug_0>[^/]{1,})\Z"
 TRUSTED_CONVERTERS = frozenset(DEFAULT_CONVERTERS.values())
 
@@ -117,11 +119,13 @@ class Matcher:
         start = domain.static.get("") if usable and domain is not None else None
         self.root = None if start is None else _Node(start, _doubtful_rules(url_map))
 
-    def find(self, method: str, path: str) -> Match | None:
-        """`path` begins with "/" and is decoded; `method` is in upper case."""
+    def find(self, method: str, path: str) -> t.Any:
+        """A Match, NOWHERE, or None: ask Werkzeug. `path` begins with "/" and is decoded; `method` is in upper case."""
         if self.root is None:
             return None
         found = _walk(self.root, path.split("/"), 1, method, ())
+        if found is None and "//" not in path:  # which Werkzeug would merge, and match again
+            return NOWHERE
         if found is None or found is _DOUBT:
             return None
         target, values = found
@@ -166,7 +170,8 @@ def _walk(node: _Node, parts: list[str], at: int, method: str, values: tuple[str
         methods = target.rule.methods
         if methods is None or method in methods:
             return target, values
-    return _DOUBT if "" in node.static else None
+    # Another method's rule, or one that only wants a slash: Werkzeug tells 405 and redirects from other matches.
+    return _DOUBT if node.targets or "" in node.static else None
 
 
 def _branch(node: _Node, child: _Node | None, parts: list[str], at: int, method: str, values: tuple[str, ...]) -> t.Any:
@@ -205,10 +210,18 @@ def _binds_natively(cls: type) -> bool:
 
 
 def find_fast(app: Flask, request: Request, method: str, path_info: str) -> Match | None:
-    """The rule of a request if it is beyond doubt. The host must play no part (see also Plan.matches_fast)."""
+    """The rule of a request if it is beyond doubt. The host must play no part (see also Plan.matches_fast).
+
+    That there is none is noted on the request, as Werkzeug's matching would.
+    """
     if not path_info or request.trusted_hosts is not None or app.config["TRUSTED_HOSTS"] is not None:
         return None
     url_map = app.url_map
     if not _binds_natively(type(url_map)):  # type: ignore[arg-type]  # classes do hash
         return None
-    return (url_map._fast or url_map.fast).find(method, "/" + path_info.lstrip("/"))
+    found = (url_map._fast or url_map.fast).find(method, "/" + path_info.lstrip("/"))
+    if found is NOWHERE:
+        request.routing_exception = NotFound()
+        return None
+    match: Match | None = found
+    return match
