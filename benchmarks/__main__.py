@@ -36,7 +36,7 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--peers", nargs="+", metavar="PEER", choices=PEERS, help=", ".join(PEERS))
     parser.add_argument("--rounds", type=int, help=f"turns of each peer (default {FULL.rounds})")
     parser.add_argument("--servers", action="store_true", help="also measure through uvicorn and gunicorn")
-    parser.add_argument("--output", type=Path, metavar="DIR", help="write results.md and results.svg there; whole runs: here")
+    parser.add_argument("--output", type=Path, metavar="DIR", help="write results.md and results.svg there")
     options = parser.parse_args(arguments)
     if options.output is None and not (options.quick or options.only or options.peers):
         options.output = Path(__file__).parent  # a part must not replace the figures of the whole
