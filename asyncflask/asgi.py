@@ -17,7 +17,6 @@ from .bridge import LOOP, THREAD
 from .ctx import RequestContext
 from .dispatch import handle
 from .environ import PRESERVE, build_environ, path_info
-from .plan import Plan
 from .responding import (
     BODILESS_STATUS,
     final_headers,
@@ -51,33 +50,16 @@ async def _serve_http(app: Flask, scope: Scope, receive: Receive, send: Send) ->
     if scope["method"] not in _BODILESS_METHODS or b"content-length" in headers or b"transfer-encoding" in headers:
         reader = BodyReader(receive, app.config["BODY_TIMEOUT"])
         stream, refusal = await _begin_body(app, reader, headers.get(b"content-length"))
-    if "wsgi_app" in app.__dict__:
-        exchange = _Exchange(RequestContext(app, build_environ(scope, stream or BytesIO())), send, receive, reader)
-        try:
-            return await exchange.move(exchange.answer_by_chain(refusal), THREAD)
-        finally:
-            if stream is not None:
-                stream.close()
-    plan = app._plan(None)
-    ctx = _open_context(app, scope, stream, plan)
-    ctx.cookie = headers[b"cookie"].decode("latin-1") if b"cookie" in headers else ""
-    if refusal is not None:
-        ctx.request.routing_exception = refusal
-    elif plan.matches_fast and b"upgrade" not in headers and is_plain_host(headers.get(b"host", b"")):
-        # With an upgrade, Werkzeug would match a websocket handshake.
-        matched = ctx.matched = find_fast(app, ctx.request, scope["method"], path_info(scope))
-        if matched is not None:
-            plan = app._plan(matched[0].endpoint)
-    if ctx.matched is None and ctx.request.routing_exception is None and plan.matches_on_loop:
-        ctx.match_request()  # by Werkzeug, but before it is decided where the request begins
-        plan = app._plan(ctx.request.endpoint)
-    ctx.plan = plan
-    if stream is not None and isinstance(stream, BodyStream):
-        ctx.unread = UnreadBody(stream, ctx.request)
-    exchange = _Exchange(ctx, send, receive, reader)
     try:
-        if plan.needs_thread:
-            await exchange.move(exchange.answer(), plan.start)
+        if "wsgi_app" in app.__dict__:
+            ctx = RequestContext(app, build_environ(scope, stream or BytesIO()))
+            exchange = _Exchange(ctx, send, receive, reader)
+            await exchange.move(exchange.answer_by_chain(refusal), THREAD)
+            return
+        ctx = _open_context(app, scope, stream, headers, refusal)
+        exchange = _Exchange(ctx, send, receive, reader)
+        if ctx.plan.needs_thread:
+            await exchange.move(exchange.answer(), ctx.plan.start)
         elif (rest := begin_in_context(exchange.answer())) is not None:
             await rest
     finally:
@@ -112,7 +94,11 @@ async def _begin_body(app: Flask, reader: BodyReader, length: bytes | None) -> t
     return t.cast("t.IO[bytes]", BodyStream(reader, first, app.config["BODY_SPOOL_SIZE"])), None
 
 
-def _open_context(app: Flask, scope: Scope, stream: t.IO[bytes] | None, plan: Plan) -> RequestContext:
+def _open_context(
+    app: Flask, scope: Scope, stream: t.IO[bytes] | None, headers: dict[bytes, bytes], refusal: HTTPException | None
+) -> RequestContext:
+    """The request's context, its URL matched where no user's code takes part, and so its plan."""
+    plan = app._plan(None)
     if plan.native_context:
         ctx = RequestContext(app, {}, app.request_class.from_scope(scope, stream))
     else:
@@ -121,6 +107,20 @@ def _open_context(app: Flask, scope: Scope, stream: t.IO[bytes] | None, plan: Pl
     ctx.place = LOOP
     if PRESERVE in scope:  # the debugger's
         ctx.request.environ[PRESERVE] = scope[PRESERVE]
+    ctx.cookie = headers[b"cookie"].decode("latin-1") if b"cookie" in headers else ""
+    if refusal is not None:
+        ctx.request.routing_exception = refusal
+    elif plan.matches_fast and b"upgrade" not in headers and is_plain_host(headers.get(b"host", b"")):
+        # With an upgrade, Werkzeug would match a websocket handshake.
+        matched = ctx.matched = find_fast(app, ctx.request, scope["method"], path_info(scope))
+        if matched is not None:
+            plan = app._plan(matched[0].endpoint)
+    if ctx.matched is None and ctx.request.routing_exception is None and plan.matches_on_loop:
+        ctx.match_request()  # by Werkzeug, but before it is decided where the request begins
+        plan = app._plan(ctx.request.endpoint)
+    ctx.plan = plan
+    if stream is not None and isinstance(stream, BodyStream):
+        ctx.unread = UnreadBody(stream, ctx.request)
     return ctx
 
 
@@ -156,9 +156,7 @@ class _Exchange:
         chain = find_chain(self.ctx.app)
         response = call_chain(t.cast("WSGIApplication", chain if refusal is None else refusal), environ)
         environ["werkzeug.request"] = None
-        raw = [(_raw_name(name), value.encode("latin-1")) for name, value in response.headers]
-        start = {"type": "http.response.start", "status": response.status_code, "headers": raw}
-        await self._stream_sync(response, start)
+        await self._deliver(*self._render(response))
 
     async def _refuse(self, error: HTTPException) -> None:
         """Answer without the request cycle."""
@@ -167,8 +165,10 @@ class _Exchange:
         await self._send_piece(body or b"", more=False)
 
     async def answer(self) -> None:
+        await self._deliver(*await handle(self.ctx, self._render))
+
+    async def _deliver(self, response: Response, start: Message, body: bytes | None) -> None:
         ctx = self.ctx
-        response, start, body = await handle(ctx, self._render)
         if body is not None:
             try:
                 if ctx.place is not LOOP:

@@ -121,6 +121,7 @@ class BodyStream(io.RawIOBase):
     def readinto(self, buffer: t.Any) -> int:
         if self.loaded is not None:
             return t.cast("io.BytesIO", self.loaded).readinto(buffer) or self._end()
+        self.reader.claimed = True
         if not self.rest and not self.reader.complete and not self._end():
             self.rest = memoryview(wait_for(self.reader.read()))
         piece = self.rest[: len(buffer)]
@@ -139,6 +140,7 @@ class BodyStream(io.RawIOBase):
     def readall(self) -> bytes:
         if self.loaded is not None or self.refused:
             return super().readall()
+        self.reader.claimed = True
         pieces = [bytes(self.rest)]
         self.rest = memoryview(b"")
         while not self.reader.complete:

@@ -156,3 +156,24 @@ async def test_its_context_does_not_reach_the_servers_task(guarded: Flask) -> No
     await exchange(guarded, [(b"content-length", b"0")], [b""])
     async with guarded.app_context():
         assert await guarded.ensure_async(lambda: "run")() == "run"
+
+
+async def test_head_and_not_modified_have_no_body(guarded: Flask) -> None:
+    @guarded.get("/text")
+    def text() -> t.Any:
+        return "text", 304 if "If-None-Match" in request.headers else 200
+
+    async with client(guarded) as http:
+        head = await http.head("/text")
+        assert (head.status_code, head.headers["Content-Length"], head.content) == (200, "4", b"")
+        assert (await http.get("/text", headers={"If-None-Match": '"x"'})).status_code == 304
+
+
+async def test_stream_of_the_body_it_reads(guarded: Flask) -> None:
+    @guarded.post("/echo")
+    def echo() -> t.Any:
+        stream = request.environ["wsgi.input"]
+        first = stream.read(2)
+        return iter([first, *iter(lambda: stream.read(2), b"")])
+
+    assert (await exchange(guarded, [(b"content-length", b"6")], [b"ab", b"cd", b"ef"], "/echo"))[1] == b"abcdef"
