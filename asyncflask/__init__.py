@@ -47,6 +47,26 @@ from .wrappers import Request as Request, Response as Response
 
 
 def __getattr__(name: str) -> object:
-    from .gone import FROM_MODULE, explain
+    if name == "cli":  # as after `import flask`; it brings click, so it waits for its first use
+        from importlib import import_module
 
-    raise explain("module 'asyncflask'", name, FROM_MODULE)
+        return import_module(".cli", __name__)
+    if name == "__version__":
+        return _flask_version()
+    from .gone import missing_from
+
+    missing_from(__name__)(name)
+
+
+def _flask_version() -> str:
+    import warnings
+
+    from .alias import FLASK_VERSION
+
+    warnings.warn(
+        "'__version__' is that of the Flask whose behaviour this is, and deprecated as there."
+        " 'importlib.metadata.version(\"asyncflask\")' is asyncflask's own.",
+        DeprecationWarning,
+        stacklevel=3,
+    )
+    return FLASK_VERSION

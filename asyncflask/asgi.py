@@ -16,7 +16,7 @@ from .body import MAX_DIGITS, BodyReader, BodyStream, UnreadBody
 from .bridge import LOOP, THREAD
 from .ctx import RequestContext
 from .dispatch import handle
-from .environ import PRESERVE, build_environ, path_info
+from .environ import IN_PROCESS, PRESERVE, build_environ, path_info
 from .responding import (
     BODILESS_STATUS,
     final_headers,
@@ -63,7 +63,7 @@ async def _serve_http(app: Flask, scope: Scope, receive: Receive, send: Send) ->
         elif (rest := begin_in_context(exchange.answer())) is not None:
             await rest
     finally:
-        if stream is not None:
+        if stream is not None and PRESERVE not in scope:
             stream.close()
 
 
@@ -103,9 +103,9 @@ def _open_context(
         ctx = RequestContext(app, {}, app.request_class.from_scope(scope, stream))
     else:
         ctx = app.request_context(build_environ(scope, stream or BytesIO()))
-    ctx.fresh_app_context = True
+    ctx.fresh_app_context = IN_PROCESS not in scope
     ctx.place = LOOP
-    if PRESERVE in scope:  # the debugger's
+    if PRESERVE in scope:  # the debugger's or the test client's
         ctx.request.environ[PRESERVE] = scope[PRESERVE]
     ctx.cookie = headers[b"cookie"].decode("latin-1") if b"cookie" in headers else ""
     if refusal is not None:

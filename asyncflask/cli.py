@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import traceback
 import typing as t
 from collections.abc import Iterator
@@ -202,38 +201,11 @@ def _load_or_explain(info: ScriptInfo) -> ASGIApp:
 def shell_command() -> None:
     """Run a Python shell in which the application's context is pushed.
 
-    Its names are those of the application's shell context processors.
+    Its names are those of the application's shell context processors. 'await' may stand outside of functions.
     """
-    import code
+    from .shell import run_shell
 
-    names: dict[str, t.Any] = {}
-    startup = os.environ.get("PYTHONSTARTUP")
-    if startup and os.path.isfile(startup):
-        with open(startup) as file:
-            exec(compile(file.read(), startup, "exec"), names)
-    names.update(current_app.make_shell_context())
-    _prepare_completion(names)
-    code.interact(
-        banner=f"Python {sys.version} on {sys.platform}\n"
-        f"App: {current_app.import_name}\n"
-        f"Instance: {current_app.instance_path}",
-        local=names,
-    )
-
-
-def _prepare_completion(names: dict[str, t.Any]) -> None:
-    """What the interpreter does when it turns interactive, with our names in place of __main__'s."""
-    hook = getattr(sys, "__interactivehook__", None)
-    if hook is None:
-        return
-    try:
-        import readline
-        from rlcompleter import Completer
-    except ImportError:
-        pass
-    else:
-        readline.set_completer(Completer(names).complete)
-    hook()
+    run_shell(current_app._get_current_object())  # type: ignore[attr-defined]  # a proxy
 
 
 @click.command("routes", short_help="Show the routes for the app.")
@@ -287,8 +259,29 @@ def _print_table(titles: list[str], rows: list[tuple[str, ...]]) -> None:
         click.echo("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)))
 
 
+def _install_alias(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+    if not value:
+        return
+    from .alias import install
+
+    try:
+        install()
+    except RuntimeError as error:
+        raise click.ClickException(str(error)) from None
+
+
+as_flask_option = click.Option(
+    ["--as-flask"],
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_install_alias,
+    help="Let 'import flask' mean asyncflask, so that an application written for Flask is served as it is.",
+)
+
 cli = FlaskGroup(
     name="asyncflask",
+    params=[as_flask_option],
     help="""\
 Commands for Flask applications, served by asyncflask.
 

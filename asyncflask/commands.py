@@ -15,6 +15,7 @@ from functools import update_wrapper, wraps
 import click
 from click.core import ParameterSource
 
+from .alias import FLASK_VERSION
 from .bridge import adopt
 from .discovery import NoAppException, locate_app, prepare_import
 from .globals import current_app
@@ -25,8 +26,6 @@ if t.TYPE_CHECKING:
 
 F = t.TypeVar("F", bound=Callable[..., t.Any])
 
-# The Flask whose behaviour this is.
-FLASK_VERSION = "3.1.3"
 DEFAULT_FILES = ("wsgi.py", "app.py")
 # `asyncflask.commands` is for plug-ins written for us; Flask's own group is read too.
 PLUGIN_GROUPS = ("flask.commands", "asyncflask.commands")

@@ -37,7 +37,8 @@ def _refuse_foreign_app(value: object, place: str) -> None:
     if any(cls.__name__ == "Flask" and cls.__module__ == "flask.app" for cls in type(value).__mro__):
         raise NoAppException(
             f"The application '{place}' was made with Flask's own class, which cannot be served here."
-            " Change its import to 'from asyncflask import Flask'."
+            " Run the command as 'asyncflask --as-flask …', which makes 'flask' mean asyncflask, or change"
+            " the import to 'from asyncflask import Flask'."
         )
 
 

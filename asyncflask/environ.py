@@ -18,6 +18,8 @@ if t.TYPE_CHECKING:
 FILE_CHUNK = 256 * 1024
 # Where Werkzeug's debugger and the test client leave a function that takes the contexts of a request.
 PRESERVE = "werkzeug.debug.preserve_context"
+# In the scope of a test client's request, which shares the application context of the test as it does over WSGI.
+IN_PROCESS = "asyncflask.in_process"
 
 
 class ScopeHeaders(ImmutableHeadersMixin, Headers):  # type: ignore[misc]  # as Werkzeug's EnvironHeaders
@@ -102,6 +104,30 @@ def build_environ(scope: Scope, stream: t.IO[bytes]) -> WSGIEnvironment:
         elif "_" not in name:
             environ[f"HTTP_{name.upper().replace('-', '_')}"] = value
     return environ
+
+
+def build_scope(environ: WSGIEnvironment) -> Scope:
+    """An ASGI http scope of a WSGI environ; what only an environ can say, such as REMOTE_USER, is left behind."""
+    root = decode(environ.get("SCRIPT_NAME") or "")
+    headers = [
+        (name.removeprefix("HTTP_").replace("_", "-").lower().encode("latin-1"), value.encode("latin-1"))
+        for name, value in environ.items()
+        if name.startswith("HTTP_") or (name in ("CONTENT_TYPE", "CONTENT_LENGTH") and value)
+    ]
+    return {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": "2.5"},
+        "http_version": environ.get("SERVER_PROTOCOL", "HTTP/1.1").removeprefix("HTTP/"),
+        "method": environ["REQUEST_METHOD"].upper(),
+        "scheme": environ.get("wsgi.url_scheme", "http"),
+        "path": root + decode(environ.get("PATH_INFO") or ""),
+        "raw_path": environ.get("REQUEST_URI", "").partition("?")[0].encode("latin-1"),
+        "query_string": environ.get("QUERY_STRING", "").encode("latin-1"),
+        "root_path": root,
+        "headers": headers,
+        "client": (environ.get("REMOTE_ADDR", ""), int(environ.get("REMOTE_PORT", 0))),
+        "server": server_of(environ),
+    }
 
 
 def _request_uri(scope: Scope) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import typing as t
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from copy import copy
 from functools import cache
@@ -12,11 +12,14 @@ from urllib.parse import urlsplit
 
 import werkzeug.test
 from click.testing import CliRunner, Result
+from werkzeug.datastructures import Headers
 from werkzeug.test import Client, TestResponse
 from werkzeug.wrappers import Request as BaseRequest
+from werkzeug.wsgi import get_current_url
 
 from .commands import ScriptInfo
 from .environ import PRESERVE
+from .gone import missing_from
 
 if t.TYPE_CHECKING:
     from .app import Flask
@@ -70,13 +73,15 @@ def _get_user_agent() -> str:
 class FlaskClient(Client):
     """Werkzeug's client for an app. In a `with` block a request's contexts stay until the next one.
 
-    It speaks to the WSGI face; Client.run_wsgi_app is the one method that runs a request.
+    It speaks to the WSGI face of the app, or where `face` is "asgi" to the other.
     """
 
     application: Flask
+    face: t.Literal["wsgi", "asgi"] = "wsgi"
 
-    def __init__(self, *args: t.Any, **kwargs: t.Any) -> None:
+    def __init__(self, *args: t.Any, face: t.Literal["wsgi", "asgi"] | None = None, **kwargs: t.Any) -> None:
         super().__init__(*args, **kwargs)
+        self.face = face or self.face
         self.preserve_context = False
         self.environ_base = {"REMOTE_ADDR": "127.0.0.1", "HTTP_USER_AGENT": _get_user_agent()}
         self._new_contexts: list[AbstractContextManager[t.Any]] = []
@@ -117,6 +122,17 @@ class FlaskClient(Client):
             self._context_stack.enter_context(ctx)
         self._new_contexts.clear()
         return response
+
+    def run_wsgi_app(self, environ: WSGIEnvironment, buffered: bool = False) -> tuple[Iterable[bytes], str, Headers]:
+        if self.face == "wsgi":
+            return super().run_wsgi_app(environ, buffered=buffered)
+        from .transport import call_asgi
+
+        self._add_cookies_to_wsgi(environ)
+        body, status, headers = call_asgi(self.application, environ, buffered)
+        url = urlsplit(get_current_url(environ))
+        self._update_cookies_from_response(url.hostname or "localhost", url.path, headers.getlist("Set-Cookie"))
+        return body, status, headers
 
     def _make_request(self, args: tuple[t.Any, ...], kwargs: dict[str, t.Any]) -> BaseRequest:
         match args[0] if args else None:
@@ -169,3 +185,7 @@ class FlaskCliRunner(CliRunner):
         if "obj" not in kwargs:
             kwargs["obj"] = ScriptInfo(create_app=lambda: self.app)
         return super().invoke(self.app.cli if cli is None else cli, args, **kwargs)
+
+
+if not t.TYPE_CHECKING:  # for type checkers a missing name stays an error
+    __getattr__ = missing_from(__name__)

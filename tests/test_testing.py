@@ -50,9 +50,9 @@ def app():
     return app
 
 
-@pytest.fixture
-def client(app):
-    return app.test_client()
+@pytest.fixture(params=["wsgi", "asgi"])
+def client(app, request):
+    return app.test_client(face=request.param)
 
 
 class TestEnvironBuilder:
