@@ -3,15 +3,23 @@
 from . import json as json
 from .app import Flask as Flask
 from .blueprints import Blueprint as Blueprint
-from .bridge import nonblocking as nonblocking
 from .config import Config as Config
 from .ctx import (
     after_this_request as after_this_request,
+    copy_current_app_context as copy_current_app_context,
     copy_current_request_context as copy_current_request_context,
+    copy_current_websocket_context as copy_current_websocket_context,
     has_app_context as has_app_context,
     has_request_context as has_request_context,
+    has_websocket_context as has_websocket_context,
 )
-from .globals import current_app as current_app, g as g, request as request, session as session
+from .globals import (
+    current_app as current_app,
+    g as g,
+    request as request,
+    session as session,
+    websocket as websocket,
+)
 from .helpers import (
     abort as abort,
     flash as flash,
@@ -30,13 +38,22 @@ from .signals import (
     appcontext_pushed as appcontext_pushed,
     appcontext_tearing_down as appcontext_tearing_down,
     before_render_template as before_render_template,
+    got_background_exception as got_background_exception,
     got_request_exception as got_request_exception,
+    got_serving_exception as got_serving_exception,
+    got_websocket_exception as got_websocket_exception,
     message_flashed as message_flashed,
     request_finished as request_finished,
     request_started as request_started,
     request_tearing_down as request_tearing_down,
     template_rendered as template_rendered,
+    websocket_finished as websocket_finished,
+    websocket_received as websocket_received,
+    websocket_sent as websocket_sent,
+    websocket_started as websocket_started,
+    websocket_tearing_down as websocket_tearing_down,
 )
+from .steps import nonblocking as nonblocking
 from .templating import (
     render_template as render_template,
     render_template_string as render_template_string,

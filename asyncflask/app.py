@@ -7,7 +7,7 @@ import os
 import sys
 import typing as t
 import weakref
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, MutableMapping
 from datetime import timedelta
 from functools import cache
 from importlib import import_module
@@ -18,14 +18,15 @@ from werkzeug.routing import BuildError, MapAdapter, RequestRedirect, Rule
 from werkzeug.utils import cached_property, redirect as _werkzeug_redirect
 from werkzeug.wsgi import get_host
 
-from . import bridge, typing as ft
+from . import bridge, steps, typing as ft
+from .blueprints import refuse_foreign
 from .config import DEFAULT_CONFIG, Config, ConfigAttribute
-from .ctx import AppContext, RequestContext, _AppCtxGlobals
+from .ctx import AppContext, RequestContext, WebsocketContext, _AppCtxGlobals
 from .dispatch import make_plan, run_stage
 from .errors import find_error_handler
 from .flashing import get_flashed_messages
 from .globals import g, request, request_ctx, session
-from .hooks import CONTEXT, URL_DEFAULTS, HookList, ordered
+from .hooks import CONTEXT, HTTP, URL_DEFAULTS, CycleKinds, HookList, ordered
 from .json.provider import DefaultJSONProvider, JSONProvider
 from .logging import create_logger
 from .overrides import AppType, facade
@@ -33,7 +34,7 @@ from .paths import find_package, get_debug_flag
 from .plan import Plan, PlanBook
 from .responding import make_response
 from .routing import Map
-from .scaffold import Scaffold, _endpoint_from_view_func, _sentinel, registering_decorator, setupmethod, template_adder
+from .scaffold import Scaffold, _endpoint_from_view_func, _sentinel, pass_on, setupmethod
 from .sessions import SecureCookieSessionInterface, SessionInterface
 from .templating import DispatchingJinjaLoader, Environment
 from .urls import build_url
@@ -46,16 +47,15 @@ if t.TYPE_CHECKING:
 
     from .blueprints import Blueprint
     from .testing import FlaskClient, FlaskCliRunner
-
-F = t.TypeVar("F", bound=Callable[..., t.Any])
+    from .websocket import Websocket
 
 
 def _make_timedelta(value: timedelta | int | None) -> timedelta | None:
     return value if value is None or isinstance(value, timedelta) else timedelta(seconds=value)
 
 
-def _add_to_templates(app: Flask, kind: str, f: Callable[..., t.Any], name: str | None) -> None:
-    getattr(app.jinja_env, f"{kind}s")[name or f.__name__] = f
+def _name_in(names: MutableMapping[str, t.Any], f: t.Any, name: str | None) -> None:
+    names[name or f.__name__] = f
 
 
 class Flask(Scaffold, metaclass=AppType):
@@ -73,11 +73,12 @@ class Flask(Scaffold, metaclass=AppType):
     test_cli_runner_class: type[FlaskCliRunner] | None = None
     request_class: type[Request] = Request
     response_class: type[Response] = Response
+    websocket_class: type[Websocket]
     session_interface: SessionInterface = SecureCookieSessionInterface()
 
-    testing = ConfigAttribute[bool]("TESTING")
-    secret_key = ConfigAttribute[str | bytes | None]("SECRET_KEY")
-    permanent_session_lifetime = ConfigAttribute[timedelta](
+    testing: ConfigAttribute[bool] = ConfigAttribute("TESTING")
+    secret_key: ConfigAttribute[str | bytes | None] = ConfigAttribute("SECRET_KEY")
+    permanent_session_lifetime: ConfigAttribute[timedelta] = ConfigAttribute(
         "PERMANENT_SESSION_LIFETIME",
         get_converter=_make_timedelta,  # type: ignore[arg-type]  # None only where a user sets it
     )
@@ -103,15 +104,15 @@ class Flask(Scaffold, metaclass=AppType):
         elif not os.path.isabs(instance_path):
             raise ValueError("If an instance path is provided it must be absolute. A relative path was given instead.")
         self.instance_path = instance_path
-        self.config = self.make_config(instance_relative_config)
-        self.aborter = self.make_aborter()
+        self.config: Config = self.make_config(instance_relative_config)
+        self.aborter: Aborter = self.make_aborter()
         self.json: JSONProvider = self.json_provider_class(self)
         self.url_build_error_handlers: list[Callable[[Exception, str, dict[str, t.Any]], str]] = []
         self.teardown_appcontext_funcs: list[ft.TeardownCallable] = []
         self.shell_context_processors: list[ft.ShellContextProcessorCallable] = []
         self.blueprints: dict[str, Blueprint] = {}
         self.extensions: dict[str, t.Any] = {}
-        self.url_map = self.url_map_class(host_matching=host_matching)
+        self.url_map: Map = self.url_map_class(host_matching=host_matching)
         self.subdomain_matching = subdomain_matching
         self._got_first_request = False
         self._show_both_faces()
@@ -129,7 +130,7 @@ class Flask(Scaffold, metaclass=AppType):
         async def __call__(scope: ft.Scope, receive: ft.Receive, send: ft.Send) -> None:
             await t.cast(Flask, app()).asgi_app(scope, receive, send)
 
-        self.__dict__["__call__"] = __call__
+        vars(self)["__call__"] = __call__
 
     def _add_static_rule(self, static_host: str | None) -> None:
         app = weakref.ref(self)
@@ -157,17 +158,18 @@ class Flask(Scaffold, metaclass=AppType):
     def _plans(self) -> PlanBook:
         plans: PlanBook | None = self.__dict__.get("_plan_by_endpoint")
         if plans is None:
-            plans = self.__dict__["_plan_by_endpoint"] = PlanBook()
+            plans = vars(self)["_plan_by_endpoint"] = PlanBook()
         return plans
 
     def _plan_changer(self) -> Callable[[], object]:
         return self._plans.drop
 
-    def _plan(self, endpoint: str | None) -> Plan:
+    def _plan(self, endpoint: str | None, kinds: CycleKinds = HTTP) -> Plan:
         """What runs for an endpoint, and for None where no rule matched."""
-        plan: Plan | None = self.__dict__["_plan_by_endpoint"].get(endpoint)
+        key = endpoint if kinds is HTTP else (kinds, endpoint)
+        plan: Plan | None = self.__dict__["_plan_by_endpoint"].get(key)
         if plan is None:
-            plan = self._plans.make(endpoint, lambda: make_plan(self, endpoint))
+            plan = self._plans.make(key, lambda: make_plan(self, endpoint, kinds))
         return plan
 
     @cached_property
@@ -195,7 +197,7 @@ class Flask(Scaffold, metaclass=AppType):
     # Set-up
 
     @cached_property
-    def name(self) -> str:
+    def name(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]  # a blueprint's is given
         """The import name, or the file's name where the module was run as a script."""
         if self.import_name != "__main__":
             return self.import_name
@@ -260,35 +262,50 @@ class Flask(Scaffold, metaclass=AppType):
     def select_jinja_autoescape(self, filename: str | None) -> bool:
         return filename is None or filename.endswith((".html", ".htm", ".xml", ".xhtml", ".svg"))
 
-    add_template_filter = template_adder("add_template_filter", _add_to_templates)
-    add_template_test = template_adder("add_template_test", _add_to_templates)
-    add_template_global = template_adder("add_template_global", _add_to_templates)
-    template_filter = registering_decorator(
-        "add_template_filter", "Decorate a template filter; `name` is the function's by default."
-    )
-    template_test = registering_decorator(
-        "add_template_test", "Decorate a template test; `name` is the function's by default."
-    )
-    template_global = registering_decorator(
-        "add_template_global", "Decorate a template global; `name` is the function's by default."
-    )
+    @setupmethod
+    def template_filter(self, name: str | None = None) -> Callable[[ft.T_template_filter], ft.T_template_filter]:
+        """Decorate a template filter; `name` is the function's by default."""
+        return pass_on(self.add_template_filter, name)
+
+    @setupmethod
+    def add_template_filter(self, f: ft.TemplateFilterCallable, name: str | None = None) -> None:
+        _name_in(self.jinja_env.filters, f, name)
+
+    @setupmethod
+    def template_test(self, name: str | None = None) -> Callable[[ft.T_template_test], ft.T_template_test]:
+        """Decorate a template test; `name` is the function's by default."""
+        return pass_on(self.add_template_test, name)
+
+    @setupmethod
+    def add_template_test(self, f: ft.TemplateTestCallable, name: str | None = None) -> None:
+        _name_in(self.jinja_env.tests, f, name)
+
+    @setupmethod
+    def template_global(self, name: str | None = None) -> Callable[[ft.T_template_global], ft.T_template_global]:
+        """Decorate a template global; `name` is the function's by default."""
+        return pass_on(self.add_template_global, name)
+
+    @setupmethod
+    def add_template_global(self, f: ft.TemplateGlobalCallable, name: str | None = None) -> None:
+        _name_in(self.jinja_env.globals, f, name)
 
     @setupmethod
     def register_blueprint(self, blueprint: Blueprint, **options: t.Any) -> None:
         """Register a blueprint; options override its own (url_prefix, subdomain, name, url_defaults, cli_group)."""
+        refuse_foreign(blueprint)
         blueprint.register(self, options)
 
     def iter_blueprints(self) -> t.ValuesView[Blueprint]:
         return self.blueprints.values()
 
     @setupmethod
-    def teardown_appcontext(self, f: F) -> F:
+    def teardown_appcontext(self, f: ft.T_teardown) -> ft.T_teardown:
         """Runs when an application context ends, with the error or None."""
         self.teardown_appcontext_funcs.append(f)
         return f
 
     @setupmethod
-    def shell_context_processor(self, f: F) -> F:
+    def shell_context_processor(self, f: ft.T_shell_context_processor) -> ft.T_shell_context_processor:
         self.shell_context_processors.append(f)
         return f
 
@@ -332,6 +349,9 @@ class Flask(Scaffold, metaclass=AppType):
     @facade
     def request_context(self, environ: WSGIEnvironment) -> RequestContext:
         return RequestContext(self, environ)
+
+    def websocket_context(self, websocket: Websocket) -> WebsocketContext:
+        return WebsocketContext(self, {}, websocket)
 
     def test_request_context(self, *args: t.Any, **kwargs: t.Any) -> RequestContext:
         """A request context for a test; arguments as for werkzeug.test.EnvironBuilder, without `app`."""
@@ -417,7 +437,7 @@ class Flask(Scaffold, metaclass=AppType):
         """Whether teardowns shall not be told of this error."""
         return False
 
-    def log_exception(self, exc_info: t.Any) -> None:
+    def log_exception(self, exc_info: ft.ExcInfo) -> None:
         path = request.path if request.path.isprintable() else ascii(request.path)  # a line break would forge a line
         self.logger.error(f"Exception on {path} [{request.method}]", exc_info=exc_info)
 
@@ -429,7 +449,7 @@ class Flask(Scaffold, metaclass=AppType):
     @facade
     def ensure_sync(self, func: Callable[..., t.Any]) -> Callable[..., t.Any]:
         """`func` itself if it is sync, else a function that runs it on the loop while its thread waits."""
-        return self.async_to_sync(func) if bridge.is_async(func) else func
+        return self.async_to_sync(func) if steps.is_async(func) else func
 
     @facade
     def async_to_sync(self, func: Callable[..., Coroutine[t.Any, t.Any, t.Any]]) -> Callable[..., t.Any]:
@@ -437,7 +457,7 @@ class Flask(Scaffold, metaclass=AppType):
 
     def ensure_async(self, func: Callable[..., t.Any]) -> Callable[..., t.Awaitable[t.Any]]:
         """`func` itself if it is async, else a function to await that runs it in the request's thread."""
-        return func if bridge.is_async(func) else self.sync_to_async(func)
+        return func if steps.is_async(func) else self.sync_to_async(func)
 
     def sync_to_async(self, func: Callable[..., t.Any]) -> Callable[..., t.Awaitable[t.Any]]:
         return bridge.to_async(func)
@@ -458,7 +478,8 @@ class Flask(Scaffold, metaclass=AppType):
         if self.config["TRUSTED_HOSTS"] is not None:
             request.trusted_hosts = self.config["TRUSTED_HOSTS"]
         # Checked here for its error; kept where a test or middleware changed the environ since.
-        request.host = get_host(request.environ, request.trusted_hosts)
+        host = get_host(request.environ, request.trusted_hosts)
+        request.host = host  # pyright: ignore[reportAttributeAccessIssue]  # such a property can be set
         subdomain = server_name = None
         if not self.url_map.host_matching:
             server_name = self.config["SERVER_NAME"]

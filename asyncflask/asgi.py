@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import typing as t
-from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from functools import lru_cache, partial
 from io import BytesIO
 from types import GeneratorType
@@ -13,7 +13,6 @@ from werkzeug.exceptions import BadRequest, HTTPException, ServiceUnavailable
 from werkzeug.wsgi import FileWrapper
 
 from .body import MAX_DIGITS, BodyReader, BodyStream, UnreadBody
-from .bridge import LOOP, THREAD
 from .ctx import RequestContext
 from .dispatch import handle
 from .environ import IN_PROCESS, PRESERVE, build_environ, path_info
@@ -25,6 +24,7 @@ from .responding import (
 )
 from .routing import find_fast, is_plain_host
 from .runner import Runner, begin_in_context
+from .steps import LOOP, THREAD
 from .workers import Overloaded
 from .wrapped import NOTICE, call_chain, find_chain
 
@@ -207,7 +207,7 @@ class _Exchange:
 
     async def _stream_async(self, response: Response, start: Message) -> None:
         await self.ctx.go(LOOP)
-        pieces = t.cast("AsyncIterable[t.Any]", response.response)
+        pieces: t.Any = response.response
         count = _Count(response.content_length)
         task = t.cast("asyncio.Task[t.Any]", asyncio.current_task())
         watcher = self._watch(task.cancel)
@@ -309,13 +309,13 @@ def _raw_name(name: str) -> bytes:
     return name.lower().encode("latin-1")
 
 
-# websocket, lifespan
+# lifespan
 
 
-async def _refuse_websocket(app: Flask, scope: Scope, receive: Receive, send: Send) -> None:
-    """No route takes websockets: close before accept, which servers turn into HTTP 403."""
-    await receive()
-    await send({"type": "websocket.close", "code": 1000, "reason": ""})
+async def _serve_websocket(app: Flask, scope: Scope, receive: Receive, send: Send) -> None:
+    from .asgi_websocket import serve_websocket  # whoever has none does not pay for them
+
+    await serve_websocket(app, scope, receive, send)
 
 
 async def _serve_lifespan(app: Flask, scope: Scope, receive: Receive, send: Send) -> None:
@@ -334,4 +334,4 @@ class _Handlers(dict[str, t.Callable[[t.Any, t.Any, t.Any, t.Any], Awaitable[Non
         raise ValueError(f"Unknown ASGI scope type {kind!r}.")
 
 
-SERVE = _Handlers({"http": _serve_http, "websocket": _refuse_websocket, "lifespan": _serve_lifespan})
+SERVE = _Handlers({"http": _serve_http, "websocket": _serve_websocket, "lifespan": _serve_lifespan})

@@ -9,13 +9,24 @@ from collections.abc import Callable
 from functools import update_wrapper
 
 from . import typing as ft
-from .hooks import AFTER, BEFORE, CONTEXT, HOOK_KINDS, PREPROCESS, TEARDOWN, URL_DEFAULTS, HookKind
-from .scaffold import Scaffold, _endpoint_from_view_func, _sentinel, registering_decorator, setupmethod, template_adder
+from .hooks import (
+    AFTER,
+    AFTER_WEBSOCKET,
+    BEFORE,
+    BEFORE_WEBSOCKET,
+    CONTEXT,
+    HOOK_KINDS,
+    PREPROCESS,
+    TEARDOWN,
+    TEARDOWN_WEBSOCKET,
+    URL_DEFAULTS,
+    HookKind,
+)
+from .scaffold import F, Scaffold, _endpoint_from_view_func, _sentinel, pass_on, registers, setupmethod
 
 if t.TYPE_CHECKING:
     from .app import Flask
 
-F = t.TypeVar("F", bound=Callable[..., t.Any])
 DeferredSetupFunction = Callable[["BlueprintSetupState"], None]
 
 
@@ -27,11 +38,11 @@ class BlueprintSetupState:
         self.blueprint = blueprint
         self.options = options
         self.first_registration = first_registration
-        self.subdomain = _given(options.get("subdomain"), blueprint.subdomain)
-        self.url_prefix = _given(options.get("url_prefix"), blueprint.url_prefix)
-        self.name = options.get("name", blueprint.name)
-        self.name_prefix = options.get("name_prefix", "")
-        self.url_defaults = {**blueprint.url_values_defaults, **dict(options.get("url_defaults", ()))}
+        self.subdomain: str | None = _given(options.get("subdomain"), blueprint.subdomain)
+        self.url_prefix: str | None = _given(options.get("url_prefix"), blueprint.url_prefix)
+        self.name: str = options.get("name", blueprint.name)
+        self.name_prefix: str = options.get("name_prefix", "")
+        self.url_defaults: dict[str, t.Any] = {**blueprint.url_values_defaults, **dict(options.get("url_defaults", ()))}
 
     def add_url_rule(
         self,
@@ -51,6 +62,19 @@ class BlueprintSetupState:
         self.app.add_url_rule(rule, full_name, view_func, defaults=defaults, **options)
 
 
+def refuse_foreign(value: t.Any) -> None:
+    """Raise TypeError for a blueprint or an application of Flask's or Quart's own, told by its name, not imported."""
+    for cls in type(value).__mro__:
+        package = cls.__module__.partition(".")[0]
+        if package in ("flask", "quart") and cls.__name__ in ("Blueprint", "Flask", "Quart"):
+            from .hints import WAYS_OUT
+
+            raise TypeError(
+                f"{value!r}, of module {value.import_name!r}, was made with {package}'s own class {cls.__name__}."
+                f" {WAYS_OUT[package]}"
+            )
+
+
 def _given(value: t.Any, default: t.Any) -> t.Any:
     return default if value is None else value
 
@@ -59,18 +83,11 @@ def _join_paths(prefix: str, path: str) -> str:
     return f"{prefix.rstrip('/')}/{path.lstrip('/')}"
 
 
-def _app_hook_decorator(kind: HookKind, name: str, doc: str) -> Callable[[Blueprint, F], F]:
-    def register(self: Blueprint, f: F) -> F:
-        self.record_once(lambda state: getattr(state.app, kind.attribute).setdefault(None, []).append(f))
-        return f
+def _to_app_hooks(kind: HookKind) -> Callable[[F], F]:
+    def add(blueprint: Blueprint, f: Callable[..., t.Any]) -> None:
+        blueprint.record_once(lambda state: getattr(state.app, kind.attribute).setdefault(None, []).append(f))
 
-    register.__name__ = name
-    register.__doc__ = doc
-    return setupmethod(register)
-
-
-def _add_to_templates(blueprint: Blueprint, kind: str, f: Callable[..., t.Any], name: str | None) -> None:
-    blueprint.record_once(lambda state: getattr(state.app, f"add_template_{kind}")(f, name))
+    return registers(add)
 
 
 class Blueprint(Scaffold):
@@ -100,7 +117,7 @@ class Blueprint(Scaffold):
         self.url_prefix = url_prefix
         self.subdomain = subdomain
         self.deferred_functions: list[DeferredSetupFunction] = []
-        self.url_values_defaults = {} if url_defaults is None else url_defaults
+        self.url_values_defaults: dict[str, t.Any] = {} if url_defaults is None else url_defaults
         self.cli_group = cli_group
         self._blueprints: list[tuple[Blueprint, dict[str, t.Any]]] = []
 
@@ -112,6 +129,13 @@ class Blueprint(Scaffold):
                 "Make sure all imports, decorators, functions, etc. needed to set up the blueprint are done before"
                 " registering it."
             )
+
+    if not t.TYPE_CHECKING:  # for type checkers a missing name stays an error
+
+        def __getattr__(self, name: str) -> t.NoReturn:
+            from .gone import FROM_BLUEPRINT, explain
+
+            raise explain(f"{type(self).__name__!r} object", name, FROM_BLUEPRINT)
 
     def open_resource(self, resource: str, mode: str = "rb", encoding: str | None = "utf-8") -> t.IO[t.Any]:
         """As Flask.open_resource, but text is UTF-8 by default."""
@@ -137,6 +161,7 @@ class Blueprint(Scaffold):
     @setupmethod
     def register_blueprint(self, blueprint: Blueprint, **options: t.Any) -> None:
         """Nest `blueprint`: it is registered with this one, below its prefix, subdomain and name."""
+        refuse_foreign(blueprint)
         if blueprint is self:
             raise ValueError("Cannot register a blueprint on itself")
         self._blueprints.append((blueprint, options))
@@ -163,39 +188,90 @@ class Blueprint(Scaffold):
 
     # Hooks of the whole application
 
-    before_app_request = _app_hook_decorator(BEFORE, "before_app_request", "before_request for every request.")
-    after_app_request = _app_hook_decorator(AFTER, "after_app_request", "after_request for every request.")
-    teardown_app_request = _app_hook_decorator(TEARDOWN, "teardown_app_request", "teardown_request for every request.")
-    app_context_processor = _app_hook_decorator(
-        CONTEXT, "app_context_processor", "context_processor for all templates."
-    )
-    app_url_value_preprocessor = _app_hook_decorator(
-        PREPROCESS, "app_url_value_preprocessor", "url_value_preprocessor for every request."
-    )
-    app_url_defaults = _app_hook_decorator(URL_DEFAULTS, "app_url_defaults", "url_defaults for every endpoint.")
+    @_to_app_hooks(BEFORE)
+    def before_app_request(self, f: ft.T_before_request) -> ft.T_before_request:
+        """before_request for every request."""
+        return f
+
+    @_to_app_hooks(AFTER)
+    def after_app_request(self, f: ft.T_after_request) -> ft.T_after_request:
+        """after_request for every request."""
+        return f
+
+    @_to_app_hooks(TEARDOWN)
+    def teardown_app_request(self, f: ft.T_teardown) -> ft.T_teardown:
+        """teardown_request for every request."""
+        return f
+
+    @_to_app_hooks(BEFORE_WEBSOCKET)
+    def before_app_websocket(self, f: ft.T_before_websocket) -> ft.T_before_websocket:
+        """before_websocket for every websocket."""
+        return f
+
+    @_to_app_hooks(AFTER_WEBSOCKET)
+    def after_app_websocket(self, f: ft.T_after_websocket) -> ft.T_after_websocket:
+        """after_websocket for every websocket."""
+        return f
+
+    @_to_app_hooks(TEARDOWN_WEBSOCKET)
+    def teardown_app_websocket(self, f: ft.T_teardown) -> ft.T_teardown:
+        """teardown_websocket for every websocket."""
+        return f
+
+    @_to_app_hooks(CONTEXT)
+    def app_context_processor(self, f: ft.T_template_context_processor) -> ft.T_template_context_processor:
+        """context_processor for all templates."""
+        return f
+
+    @_to_app_hooks(PREPROCESS)
+    def app_url_value_preprocessor(self, f: ft.T_url_value_preprocessor) -> ft.T_url_value_preprocessor:
+        """url_value_preprocessor for every request."""
+        return f
+
+    @_to_app_hooks(URL_DEFAULTS)
+    def app_url_defaults(self, f: ft.T_url_defaults) -> ft.T_url_defaults:
+        """url_defaults for every endpoint."""
+        return f
 
     @setupmethod
-    def app_errorhandler(self, code: type[Exception] | int) -> Callable[[F], F]:
+    def app_errorhandler(self, code: type[Exception] | int) -> Callable[[ft.T_error_handler], ft.T_error_handler]:
         """errorhandler for every request."""
 
-        def decorator(f: F) -> F:
+        def decorator(f: ft.T_error_handler) -> ft.T_error_handler:
             self.record_once(lambda state: state.app.register_error_handler(code, f))
             return f
 
         return decorator
 
-    add_app_template_filter = template_adder("add_app_template_filter", _add_to_templates)
-    add_app_template_test = template_adder("add_app_template_test", _add_to_templates)
-    add_app_template_global = template_adder("add_app_template_global", _add_to_templates)
-    app_template_filter = registering_decorator(
-        "add_app_template_filter", "Decorate a template filter for all templates of the application."
-    )
-    app_template_test = registering_decorator(
-        "add_app_template_test", "Decorate a template test for all templates of the application."
-    )
-    app_template_global = registering_decorator(
-        "add_app_template_global", "Decorate a template global for all templates of the application."
-    )
+    @setupmethod
+    def app_template_filter(self, name: str | None = None) -> Callable[[ft.T_template_filter], ft.T_template_filter]:
+        """Decorate a template filter for all templates of the application."""
+        return pass_on(self.add_app_template_filter, name)
+
+    @setupmethod
+    def add_app_template_filter(self, f: ft.TemplateFilterCallable, name: str | None = None) -> None:
+        """Register a template filter of the application; `name` is the function's by default."""
+        self.record_once(lambda state: state.app.add_template_filter(f, name))
+
+    @setupmethod
+    def app_template_test(self, name: str | None = None) -> Callable[[ft.T_template_test], ft.T_template_test]:
+        """Decorate a template test for all templates of the application."""
+        return pass_on(self.add_app_template_test, name)
+
+    @setupmethod
+    def add_app_template_test(self, f: ft.TemplateTestCallable, name: str | None = None) -> None:
+        """Register a template test of the application; `name` is the function's by default."""
+        self.record_once(lambda state: state.app.add_template_test(f, name))
+
+    @setupmethod
+    def app_template_global(self, name: str | None = None) -> Callable[[ft.T_template_global], ft.T_template_global]:
+        """Decorate a template global for all templates of the application."""
+        return pass_on(self.add_app_template_global, name)
+
+    @setupmethod
+    def add_app_template_global(self, f: ft.TemplateGlobalCallable, name: str | None = None) -> None:
+        """Register a template global of the application; `name` is the function's by default."""
+        self.record_once(lambda state: state.app.add_template_global(f, name))
 
     # Registering
 
@@ -206,6 +282,7 @@ class Blueprint(Scaffold):
 
     def register(self, app: Flask, options: dict[str, t.Any]) -> None:
         """Called by Flask.register_blueprint. Raises ValueError for a name that is taken."""
+        refuse_foreign(app)
         name = f"{options.get('name_prefix', '')}.{options.get('name', self.name)}".lstrip(".")
         self._check_name_free(app, name, options.get("name", self.name))
         first_registration = not any(blueprint is self for blueprint in app.blueprints.values())

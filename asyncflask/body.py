@@ -18,7 +18,8 @@ from tempfile import TemporaryFile
 from werkzeug.exceptions import BadRequest, ClientDisconnected, RequestEntityTooLarge, RequestTimeout
 from werkzeug.wsgi import get_input_stream
 
-from .bridge import DRIVEN, Host, run_in_thread, wait_for
+from .bridge import run_in_thread, wait_for
+from .steps import DRIVEN, Host
 
 if t.TYPE_CHECKING:
     from .typing import Receive
@@ -38,9 +39,9 @@ class BodyReader:
         self.timeout = timeout
         self.left: int | None = None
         self.claimed = False  # somebody reads on beyond the first piece
-        self.given_up = False
-        self.complete = False
-        self.disconnected = False
+        self.given_up: bool = False
+        self.complete: bool = False
+        self.disconnected: bool = False
 
     async def read(self) -> bytes:
         """The next piece, b"" at the end. Raises ClientDisconnected, RequestTimeout, BadRequest if the length lied."""
@@ -86,8 +87,8 @@ class Spool:
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
-        self.size = 0
-        self.on_disk = False
+        self.size: int = 0
+        self.on_disk: bool = False
         self.file: t.IO[bytes] = io.BytesIO()
 
     def fits(self, piece: bytes) -> bool:
@@ -110,10 +111,10 @@ class BodyStream(io.RawIOBase):
 
     def __init__(self, reader: BodyReader, first: bytes, spool_size: int) -> None:
         self.reader = reader
-        self.rest = memoryview(first)
+        self.rest: memoryview = memoryview(first)
         self.spool_size = spool_size
         self.loaded: t.IO[bytes] | None = None
-        self.refused = False  # more than was loaded is not to be had
+        self.refused: bool = False  # more than was loaded is not to be had
 
     def readable(self) -> bool:
         return True
@@ -197,7 +198,7 @@ class UnreadInput:
 
     def __init__(self, request: t.Any, spool_size: int) -> None:
         self.request = request
-        self.spool = Spool(spool_size)
+        self.spool: Spool = Spool(spool_size)
 
     async def load(self, host: Host) -> None:
         request = self.request
@@ -223,7 +224,7 @@ class LimitedBody(io.RawIOBase):
 
     def __init__(self, stream: t.IO[bytes], limit: int) -> None:
         self.stream = stream
-        self.left = limit
+        self.left: int = limit
 
     def readable(self) -> bool:
         return True

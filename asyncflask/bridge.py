@@ -1,21 +1,8 @@
-"""The bridge between sync and async code: where a step runs, and how one side waits for the other.
+"""The bridge between sync and async code: how one side waits for the other.
 
-A *step* is a user's function in the request cycle: a hook, a view, an error handler. Its kind says where it may run:
-
-    LOOP     a coroutine function (or async generator function): on an event loop
-    THREAD   any other function: in a thread, never on the event loop
-    ANYWHERE a function marked `nonblocking`: wherever the request happens to be
-
-The request cycle is written once, as `async def`. Who runs it is the *host*:
-
-    driven   one `coro.send(None)` in the caller's thread. There is no event loop; an async step is sent to the serving
-             loop, or to the process's background loop, while the thread waits. WSGI, and Flask's sync methods.
-    a Runner moves the coroutine between the event loop and the request's worker thread (runner.py). ASGI.
-    a task   an ordinary coroutine on the loop: the odd sync step is sent to the request's thread and awaited. ASGI,
-             where every planned step is async; `async with` contexts.
-
-A context variable that one side sets is seen by the other: the Runner uses one `contextvars.Context` in both places;
-elsewhere it is copied, and the changes are adopted on the way back.
+Sync code waits for async code with `wait_for`: on the loop that serves its request, else on the process's one
+background loop. Async code waits for sync code with `run_in_thread`: in the thread that belongs to its request.
+A context variable that one side sets is seen by the other.
 """
 
 from __future__ import annotations
@@ -25,7 +12,7 @@ import os
 import threading
 import typing as t
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Generator
+from collections.abc import Awaitable, Callable
 from contextvars import Context, ContextVar, copy_context
 from functools import partial, update_wrapper
 
@@ -35,111 +22,7 @@ from .workers import Lane, Ticket
 if t.TYPE_CHECKING:
     from asyncio import AbstractEventLoop, Future
 
-    from blinker import Signal
-
 T = t.TypeVar("T")
-F = t.TypeVar("F", bound=Callable[..., t.Any])
-
-LOOP = "loop"
-THREAD = "thread"
-ANYWHERE = "anywhere"
-DRIVEN = "driven"  # only of a host's place
-
-Step = tuple[str, Callable[..., t.Any]]
-
-
-def nonblocking(f: F) -> F:
-    """Mark a sync view or hook as safe on the event loop: it does no I/O, waits for nothing and is short."""
-    f._nonblocking = True  # type: ignore[attr-defined]  # functions take attributes
-    return f
-
-
-def is_async(f: t.Any) -> bool:
-    """Whether a call of `f` gives a coroutine or an async generator, so that it belongs on the loop."""
-    while isinstance(f, partial):
-        f = f.func
-    if inspect.iscoroutinefunction(f) or inspect.isasyncgenfunction(f):
-        return True
-    call = getattr(type(f), "__call__", None)  # noqa: B004  # its function is wanted, not whether it exists
-    return inspect.iscoroutinefunction(call) or inspect.isasyncgenfunction(call)
-
-
-def kind_of(f: t.Any) -> str:
-    if is_async(f):
-        return LOOP
-    return ANYWHERE if getattr(f, "_nonblocking", False) else THREAD
-
-
-class _Switch:
-    """Awaiting one yields it to the Runner, which goes on in the other place."""
-
-    __slots__ = ("place",)
-
-    def __init__(self, place: str) -> None:
-        self.place = place
-
-    def __await__(self) -> Generator[_Switch, None, None]:
-        yield self
-
-
-TO_LOOP = _Switch(LOOP)
-TO_THREAD = _Switch(THREAD)
-
-
-class Host:
-    """What runs a request's steps. `place` is where it is; `moves` whether a Runner can take it to the other place.
-
-    `unread` is a body that async code could not wait for in a sync access such as `request.form`: loaded before.
-    """
-
-    place: str = DRIVEN
-    moves: bool = False
-    unread: t.Any = None
-
-    async def go(self, place: str) -> None:
-        """Move to the loop or to the request's thread, if that can be."""
-        if self.moves and self.place is not place:
-            self.place = place
-            await (TO_LOOP if place is LOOP else TO_THREAD)
-
-    async def call(self, step: Step, *args: t.Any, **kwargs: t.Any) -> t.Any:
-        """Run one step where its kind belongs and wait for its result."""
-        kind, func = step
-        if kind is not self.place and kind is not ANYWHERE and self.place is not DRIVEN:
-            if not self.moves:
-                return await settle(await run_in_thread(partial(func, *args, **kwargs)))
-            await self.go(kind)
-        if self.unread is not None and (kind is LOOP or self.place is LOOP):
-            unread, self.unread = self.unread, None
-            await unread.load(self)
-        result = func(*args, **kwargs)
-        if result is None or not hasattr(result, "__await__"):
-            return result
-        if self.place is DRIVEN:
-            return wait_for(result)
-        await self.go(LOOP)
-        return await result
-
-
-async def settle(result: T | Awaitable[T]) -> T:
-    """The value, awaited where it is an awaitable: a sync wrapper may return a coroutine."""
-    return await result if hasattr(result, "__await__") else result
-
-
-async def emit(host: Host, signal: Signal, sender: t.Any, **values: t.Any) -> None:
-    """Send a signal: sync receivers at once (they are short), async ones on the loop."""
-    for receiver in () if signal.is_muted else signal.receivers_for(sender):
-        await host.call((LOOP if is_async(receiver) else ANYWHERE, receiver), sender, **values)
-
-
-def drive(coro: Coroutine[t.Any, t.Any, T]) -> T:
-    """Run to its end, in this thread and without a loop, a coroutine that never suspends."""
-    try:
-        coro.send(None)
-    except StopIteration as stop:
-        return t.cast(T, stop.value)
-    coro.close()
-    raise RuntimeError(f"{coro!r} was driven without an event loop and suspended: a step was planned wrongly.")
 
 
 class Mailbox:
@@ -148,9 +31,9 @@ class Mailbox:
     __slots__ = ("awake", "items", "loop")
 
     def __init__(self, loop: AbstractEventLoop) -> None:
-        self.loop = loop
+        self.loop: AbstractEventLoop = loop
         self.items: deque[Callable[[], object]] = deque()
-        self.awake = False
+        self.awake: bool = False
 
     def post(self, call: Callable[[], object]) -> None:
         self.items.append(call)
@@ -177,8 +60,8 @@ class Home:
     __slots__ = ("_lane", "loop", "mailbox")
 
     def __init__(self, mailbox: Mailbox, lane: Lane | None) -> None:
-        self.mailbox = mailbox
-        self.loop = mailbox.loop
+        self.mailbox: Mailbox = mailbox
+        self.loop: AbstractEventLoop = mailbox.loop
         self._lane = lane
 
     @property
@@ -348,15 +231,16 @@ async def run_in_thread(f: Callable[..., T], *args: t.Any) -> T:
 
     if home is not None and home.loop is not get_running_loop():
         home = None  # a loop of the user's own, in the thread that belongs to the request: it cannot serve
+    call = t.cast("Callable[[], T]", partial(context.run, f, *args))
     future: Future[T] | None = None
     try:
         if home is None:
             from anyio.to_thread import run_sync  # outside of any application: a thread of no request
 
-            return await run_sync(context.run, f, *args)
+            return await run_sync(call)
         context.run(cv_home.set, home)
         future = home.loop.create_future()
-        home.lane.put(_ThreadCall(partial(context.run, f, *args), future, home.mailbox).run)
+        home.lane.put(_ThreadCall(call, future, home.mailbox).run)
         return await future
     finally:
         del future  # an error's traceback holds this frame: no cycle
@@ -370,7 +254,7 @@ class _ThreadCall:
 
     def __init__(self, call: Callable[[], t.Any], future: Future[t.Any], mailbox: Mailbox) -> None:
         self.call = call
-        self.future = future
+        self.future: Future[t.Any] = future
         self.mailbox = mailbox
 
     def run(self) -> Callable[[], None]:

@@ -19,12 +19,12 @@ from .commands import (
     ScriptInfo,
     debug_option,
     get_version,
-    load_dotenv,
     pass_script_info,
     version_option,
     with_appcontext,
 )
 from .discovery import NoAppException, find_app_by_string, find_best_app, locate_app, prepare_import
+from .envfiles import load_dotenv
 from .globals import current_app
 from .paths import get_debug_flag, get_load_dotenv
 from .serving import DEFAULT_HOST, DEFAULT_PORT, Certificate, run_app, show_server_banner

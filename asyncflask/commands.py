@@ -18,6 +18,7 @@ from click.core import ParameterSource
 from .alias import FLASK_VERSION
 from .bridge import adopt
 from .discovery import NoAppException, locate_app, prepare_import
+from .envfiles import load_dotenv
 from .globals import current_app
 from .paths import get_debug_flag, get_load_dotenv
 
@@ -29,31 +30,6 @@ F = t.TypeVar("F", bound=Callable[..., t.Any])
 DEFAULT_FILES = ("wsgi.py", "app.py")
 # `asyncflask.commands` is for plug-ins written for us; Flask's own group is read too.
 PLUGIN_GROUPS = ("flask.commands", "asyncflask.commands")
-
-
-def load_dotenv(path: str | os.PathLike[str] | None = None, load_defaults: bool = True) -> bool:
-    """Set variables from `path`, `.env` and `.flaskenv`, in this order; those of the environment stay.
-
-    Whether any file had variables. False where python-dotenv is not installed.
-    """
-    try:
-        import dotenv
-    except ImportError:
-        if path or any(map(os.path.isfile, (".env", ".flaskenv"))):
-            click.secho(" * Tip: there are .env files; python-dotenv reads them.", fg="yellow", err=True)
-        return False
-    names = (".flaskenv", ".env") if load_defaults else ()
-    files: list[str | os.PathLike[str]] = [dotenv.find_dotenv(name, usecwd=True) for name in names]
-    if path is not None and os.path.isfile(path):
-        files.append(path)
-    values: dict[str, str | None] = {}
-    for file in files:
-        if file:  # find_dotenv gives "" where there is none
-            values |= dotenv.dotenv_values(file, encoding="utf-8")
-    for key, value in values.items():
-        if value is not None:
-            os.environ.setdefault(key, value)
-    return bool(values)
 
 
 class ScriptInfo:

@@ -53,6 +53,13 @@ class Config(dict[str, t.Any]):
         super().__init__(defaults or {})
         self.root_path = root_path
 
+    if not t.TYPE_CHECKING:  # for type checkers a missing name stays an error
+
+        def __getattr__(self, name: str) -> t.NoReturn:
+            from .gone import FROM_CONFIG, explain
+
+            raise explain(f"{type(self).__name__!r} object", name, FROM_CONFIG)
+
     def from_envvar(self, variable_name: str, silent: bool = False) -> bool:
         """Load the Python file which an environment variable names."""
         filename = os.environ.get(variable_name)
@@ -187,4 +194,5 @@ DEFAULT_CONFIG: dict[str, t.Any] = {
     "WORKER_QUEUE_LIMIT": 1_000,
     "BODY_TIMEOUT": 60,
     "BODY_SPOOL_SIZE": 1024 * 1024,
+    "WEBSOCKET_ORIGINS": "any",
 }

@@ -19,10 +19,23 @@ from werkzeug.routing import MapAdapter
 from werkzeug.utils import cached_property
 
 from . import typing as ft
-from .bridge import DRIVEN, LOOP, Home, Host, drive, emit, is_async, mailbox_of
-from .globals import _cv_app, _cv_request
+from .bridge import Home, mailbox_of
+from .globals import _cv_app, _cv_request, _no_app_msg, _no_ws_msg
+from .gone import missing_from
+from .hooks import WEBSOCKET
 from .plan import Plan, make_session_step
-from .signals import appcontext_popped, appcontext_pushed, appcontext_tearing_down, request_tearing_down
+from .signals import (
+    appcontext_popped,
+    appcontext_pushed,
+    appcontext_tearing_down,
+    got_request_exception,
+    got_websocket_exception,
+    request_started,
+    request_tearing_down,
+    websocket_started,
+    websocket_tearing_down,
+)
+from .steps import DRIVEN, LOOP, Host, drive, emit, is_async
 from .workers import RequestLane
 
 if t.TYPE_CHECKING:
@@ -71,7 +84,7 @@ class _AppCtxGlobals:
         return object.__repr__(self) if ctx is None else f"<flask.g of '{ctx.app.name}'>"
 
 
-def after_this_request(f: ft.AfterRequestCallable[t.Any]) -> ft.AfterRequestCallable[t.Any]:
+def after_this_request(f: ft.T_after_request) -> ft.T_after_request:
     """Call `f(response)` after this request only; it returns the response or another."""
     _require_request("after_this_request")._after_request_functions.append(f)
     return f
@@ -79,14 +92,31 @@ def after_this_request(f: ft.AfterRequestCallable[t.Any]) -> ft.AfterRequestCall
 
 def copy_current_request_context(f: F) -> F:
     """Wrap `f` so that it runs in a copy of the current request context, in a thread or task of its own."""
-    ctx = _require_request("copy_current_request_context").copy()
+    return _call_in(_require_request("copy_current_request_context").copy(), f)
 
+
+def copy_current_websocket_context(f: F) -> F:
+    """As `copy_current_request_context`, inside of a websocket."""
+    if not has_websocket_context():
+        raise RuntimeError(_no_ws_msg)
+    return copy_current_request_context(f)
+
+
+def copy_current_app_context(f: F) -> F:
+    """Wrap `f` so that it runs in an application context with the current `g`, in a thread or task of its own."""
+    ctx = _cv_app.get(None)
+    if ctx is None:
+        raise RuntimeError(_no_app_msg)
+    return _call_in(ctx.copy(), f)
+
+
+def _call_in(ctx: AppContext | RequestContext, f: F) -> F:
     def wrapper(*args: t.Any, **kwargs: t.Any) -> t.Any:
-        with ctx:
+        with ctx.copy():  # each call its own: several may run at once
             return ctx.app.ensure_sync(f)(*args, **kwargs)
 
     async def async_wrapper(*args: t.Any, **kwargs: t.Any) -> t.Any:
-        async with ctx:
+        async with ctx.copy():
             return await f(*args, **kwargs)
 
     return t.cast(F, update_wrapper(async_wrapper if is_async(f) else wrapper, f))
@@ -103,12 +133,20 @@ def has_request_context() -> bool:
     return _cv_request.get(None) is not None
 
 
+def has_websocket_context() -> bool:
+    ctx = _cv_request.get(None)
+    return ctx is not None and ctx.is_websocket
+
+
 def has_app_context() -> bool:
     return _cv_app.get(None) is not None
 
 
 class Context(Host):
     """`push`, `pop`, `with` and `async with` over `_open` and `_close`."""
+
+    place: str
+    moves: bool
 
     async def _open(self) -> None:
         raise NotImplementedError
@@ -164,6 +202,12 @@ class AppContext(Context):
         self.app = app
         self.g: _AppCtxGlobals = app.app_ctx_globals_class()
         self._cv_tokens: list[Token[AppContext]] = []
+
+    def copy(self) -> AppContext:
+        """A context with the same `g`, for another thread or task."""
+        ctx = self.__class__(self.app)
+        ctx.g = self.g
+        return ctx
 
     @cached_property
     def url_adapter(self) -> MapAdapter | None:
@@ -231,9 +275,11 @@ class RequestContext(Context):
     """A request's context: `request`, `session`, the URL adapter, and what the dispatcher keeps for it."""
 
     # Set by an edge: what it knows before the context opens.
+    is_websocket = False
+    started, failed, tearing_down = request_started, got_request_exception, request_tearing_down  # signals
     matched: Match | None = None  # the fast matcher's answer
     cookie: str | None = None  # the Cookie header; None: unknown
-    fresh_app_context = False  # never share the application context that surrounds the server
+    fresh_app_context: bool = False  # never share the application context that surrounds the server
     plan: Plan = None  # type: ignore[assignment]  # known at the latest when the context is open
 
     def __init__(
@@ -269,6 +315,10 @@ class RequestContext(Context):
         environ = self.request.__dict__.get("environ", {})
         return self.__class__(self.app, environ=environ, request=self.request, session=self._session)
 
+    def forgives(self, error: Exception) -> bool:
+        """Whether an error that nobody handles is an end like any other."""
+        return False
+
     def match_request(self) -> None:
         """Find the URL rule; a subclass may do it its own way."""
         request = self.request
@@ -279,7 +329,9 @@ class RequestContext(Context):
         if adapter is None or request.routing_exception is not None:
             return
         try:
-            request.url_rule, request.view_args = adapter.match(return_rule=True)  # type: ignore[assignment]
+            # None: as the Upgrade header says. HTTP/2 has none (RFC 8441).
+            found = adapter.match(return_rule=True, websocket=self.is_websocket or None)
+            request.url_rule, request.view_args = found  # type: ignore[assignment]
         except HTTPException as error:
             # Tracebacks hold this frame and so the request; without them there is no cycle.
             error.__context__ = None
@@ -337,7 +389,7 @@ class RequestContext(Context):
         self._cv_tokens.append(_cv_request.set(self))
         self._app_contexts.append(app_ctx)
         if self.plan is None:
-            self.plan = self.app._plan(None if self.matched is None else self.matched[0].endpoint)
+            self.plan = self._plan_of(None if self.matched is None else self.matched[0].endpoint)
 
     async def _open_waiting(self) -> None:
         if appcontext_pushed.receivers:
@@ -369,13 +421,16 @@ class RequestContext(Context):
 
     def renew_plan(self) -> None:
         """Take the plan of the endpoint as it is now."""
-        self.plan = self.app._plan(self.request.endpoint)
+        self.plan = self._plan_of(self.request.endpoint)
+
+    def _plan_of(self, endpoint: str | None) -> Plan:
+        return self.app._plan(endpoint)
 
     async def _close(self, exc: BaseException | None) -> None:
         plan = self.plan
         app_ctx = None
         try:
-            if len(self._cv_tokens) == 1 and (plan.tears_down or request_tearing_down.receivers):
+            if len(self._cv_tokens) == 1 and (plan.tears_down or self.tearing_down.receivers):
                 await plan.stages.do_teardown_request(self, exc)
         finally:
             app_ctx = self._unbind()
@@ -385,7 +440,7 @@ class RequestContext(Context):
     def _closes_at_once(self) -> bool:
         """Whether no teardown and no signal's receiver has to be waited for."""
         plan = self.plan
-        listeners = appcontext_tearing_down.receivers or appcontext_popped.receivers or request_tearing_down.receivers
+        listeners = appcontext_tearing_down.receivers or appcontext_popped.receivers or self.tearing_down.receivers
         return not (plan.tears_down or plan.tears_down_app or listeners)
 
     def _close_at_once(self) -> None:
@@ -397,7 +452,8 @@ class RequestContext(Context):
         """Leave this context. Gives the application context that was pushed with it, which is still to be left."""
         request = self.request
         if len(self._cv_tokens) == 1:
-            request.close()
+            if not self.is_websocket:  # whose `close` closes the connection
+                request.close()
             if request.has_environ or request.routing_exception is not None:
                 self._break_cycles(request)
         current = _cv_request.get()
@@ -417,3 +473,23 @@ class RequestContext(Context):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.request.url!r} [{self.request.method}] of {self.app.name}>"
+
+
+class WebsocketContext(RequestContext):
+    """A request's context whose request is a websocket's handshake: `request` is `websocket` there."""
+
+    is_websocket = True
+    started, failed, tearing_down = websocket_started, got_websocket_exception, websocket_tearing_down
+    fresh_app_context = True
+
+    def forgives(self, error: Exception) -> bool:
+        from .websocket import WebsocketDisconnect
+
+        return isinstance(error, WebsocketDisconnect)
+
+    def _plan_of(self, endpoint: str | None) -> Plan:
+        return self.app._plan(endpoint, WEBSOCKET)
+
+
+if not t.TYPE_CHECKING:  # for type checkers a missing name stays an error
+    __getattr__ = missing_from(__name__)

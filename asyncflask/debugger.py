@@ -40,7 +40,7 @@ class Debugger:
 
     def __init__(self, app: ASGIApp, host: str, evalex: bool = True) -> None:
         self.app = app
-        self.pages = DebuggedApplication(_stand_in, evalex=evalex)
+        self.pages = DebuggedApplication(_stand_in, evalex=evalex, console_init_func=lambda: {"app": app})
         self.pages.trusted_hosts.append(host)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -88,8 +88,9 @@ def _stand_in(environ: dict[str, t.Any], start_response: StartResponse) -> Itera
     __traceback_hide__ = True  # noqa: F841  # as above
     visit: _Visit = environ[VISIT_KEY]
     if visit.error is not None:
-        for context in visit.contexts:
-            environ[PRESERVE](context)
+        if PRESERVE in environ:  # code may be run
+            for context in visit.contexts:
+                environ[PRESERVE](context)
         raise visit.error
     visit.is_for_debugger = False
     start_response("404 Not Found", [])

@@ -27,7 +27,7 @@ class DebugFilesKeyError(KeyError, AssertionError):
     """A key of `request.files` which the form sent as plain text, since its enctype was not multipart."""
 
     def __init__(self, request: Request, key: str) -> None:
-        self.msg = (
+        self.msg: str = (
             f"The file {key!r} was looked up in request.files, but it is not there: the request's mimetype is"
             f" {request.mimetype!r} instead of 'multipart/form-data', so no file contents were transmitted."
             ' Set enctype="multipart/form-data" on the form.'

@@ -16,20 +16,15 @@ from werkzeug.exceptions import BadRequestKeyError, HTTPException, InternalServe
 from werkzeug.routing import RoutingException
 from werkzeug.wrappers import Response as BaseResponse
 
-from .bridge import ANYWHERE, DRIVEN, LOOP, THREAD, Host, Step, drive, emit
+from . import hooks
 from .ctx import Context, RequestContext
 from .environ import PRESERVE
 from .errors import find_error_handler
 from .globals import _cv_app, _cv_request, _no_req_msg
 from .plan import AsyncStage, Plan, make_session_step, make_step
 from .responding import answers_natively, call_response
-from .signals import (
-    appcontext_tearing_down,
-    got_request_exception,
-    request_finished,
-    request_started,
-    request_tearing_down,
-)
+from .signals import appcontext_tearing_down, request_finished, websocket_finished
+from .steps import ANYWHERE, DRIVEN, LOOP, THREAD, Host, Step, drive, emit
 
 if t.TYPE_CHECKING:
     from .app import Flask
@@ -97,10 +92,10 @@ async def full_dispatch_request(ctx: RequestContext) -> Response:
     app, plan = ctx.app, ctx.plan
     stages = plan.stages
     if not app._got_first_request:
-        app.__dict__["_got_first_request"] = True  # not by setattr, which would drop all plans
+        vars(app)["_got_first_request"] = True  # not by setattr, which would drop all plans
     try:
-        if request_started.receivers:
-            await emit(ctx, request_started, app)
+        if ctx.started.receivers:
+            await emit(ctx, ctx.started, app)
         rv = await stages.preprocess_request(ctx) if plan.preprocesses else None
         if rv is None:
             rv = await stages.dispatch_request(ctx)
@@ -162,6 +157,20 @@ async def finalize_request(ctx: RequestContext, rv: t.Any, from_error_handler: b
     return response
 
 
+async def finalize_websocket(ctx: RequestContext, rv: t.Any, from_error_handler: bool = False) -> Response | None:
+    """A websocket's view usually returns None. What else it returns is a refusal, if nothing was accepted before."""
+    response = None if rv is None else ctx.app.make_response(rv)
+    try:
+        response = await ctx.plan.stages.process_response(ctx, response)
+        if websocket_finished.receivers:
+            await emit(ctx, websocket_finished, ctx.app, response=response)
+    except Exception:
+        if not from_error_handler:
+            raise
+        ctx.app.logger.exception("Websocket finalizing failed with an error while handling an error")
+    return response
+
+
 async def process_response(ctx: RequestContext, response: t.Any) -> t.Any:
     app, plan = ctx.app, ctx.plan
     for f in ctx._after_request_functions:
@@ -169,11 +178,23 @@ async def process_response(ctx: RequestContext, response: t.Any) -> t.Any:
     for step in plan.after:
         response = await ctx.call(step, response)
     if _may_have_session(ctx):
-        session = ctx._session
-        if session is not None and not app.session_interface.is_null_session(session):
-            step = make_session_step(app.session_interface.save_session, plan.save_session)
-            await ctx.call(step, app, session, response)
+        await _save_session(ctx, response)
     return response
+
+
+async def _save_session(ctx: RequestContext, response: t.Any) -> None:
+    app, session = ctx.app, ctx._session
+    if session is None or app.session_interface.is_null_session(session):
+        return
+    step = make_session_step(app.session_interface.save_session, ctx.plan.save_session)
+    if response is not None:
+        await ctx.call(step, app, session, response)
+        return
+    # A websocket's end. A store keeps the session; a cookie does not reach the client any more.
+    nowhere = app.response_class()
+    await ctx.call(step, app, session, nowhere)
+    if session.modified and "Set-Cookie" in nowhere.headers:
+        app.logger.warning("The session was changed in a websocket: its cookie cannot be sent to the client any more.")
 
 
 def _may_have_session(ctx: RequestContext) -> bool:
@@ -190,12 +211,14 @@ async def handle_user_exception(ctx: RequestContext, error: Exception) -> t.Any:
     if isinstance(error, HTTPException) and not app.trap_http_exception(error):
         return await ctx.plan.stages.handle_http_exception(ctx, error)
     handler = find_error_handler(app, error, ctx.request.blueprints)
-    if handler is None:
-        try:
-            raise error
-        finally:
-            del error  # a frame that holds the error which holds the frame: no cycle
-    return await ctx.call(make_step(app, handler), error)
+    if handler is not None:
+        return await ctx.call(make_step(app, handler), error)
+    if ctx.forgives(error):
+        return None
+    try:
+        raise error
+    finally:
+        del error  # a frame that holds the error which holds the frame: no cycle
 
 
 async def handle_http_exception(ctx: RequestContext, error: HTTPException) -> t.Any:
@@ -207,15 +230,18 @@ async def handle_http_exception(ctx: RequestContext, error: HTTPException) -> t.
 
 
 async def handle_exception(ctx: RequestContext, error: Exception) -> Response:
+    from .hints import add_hints  # only errors need it
+
     app = ctx.app
-    if got_request_exception.receivers:
-        await emit(ctx, got_request_exception, app, exception=error)
+    add_hints(app, error)
+    if ctx.failed.receivers:
+        await emit(ctx, ctx.failed, app, exception=error)
     if propagates(app):
         try:
             raise error
         finally:
             del error
-    app.log_exception((type(error), error, error.__traceback__))
+    app.log_exception(t.cast(t.Any, (type(error), error, error.__traceback__)))
     server_error: t.Any = InternalServerError(original_exception=error)
     handler = find_error_handler(app, server_error, ctx.request.blueprints)
     if handler is not None:
@@ -231,8 +257,8 @@ def propagates(app: Flask) -> bool:
 
 async def do_teardown_request(ctx: RequestContext, exc: BaseException | None) -> None:
     await _tear_down(ctx, ctx.app, ctx.plan.teardown, exc)
-    if request_tearing_down.receivers:
-        await emit(ctx, request_tearing_down, ctx.app, exc=exc)
+    if ctx.tearing_down.receivers:
+        await emit(ctx, ctx.tearing_down, ctx.app, exc=exc)
 
 
 async def do_teardown_appcontext(host: t.Any, exc: BaseException | None) -> None:
@@ -282,8 +308,12 @@ STAGES: dict[str, AsyncStage] = {
 }
 
 
-def make_plan(app: Flask, endpoint: str | None) -> Plan:
-    return Plan(app, endpoint, STAGES)
+WEBSOCKET_STAGES = {**STAGES, "finalize_request": finalize_websocket}
+_STAGES_OF = {hooks.HTTP: STAGES, hooks.WEBSOCKET: WEBSOCKET_STAGES}
+
+
+def make_plan(app: Flask, endpoint: str | None, kinds: hooks.CycleKinds) -> Plan:
+    return Plan(app, endpoint, _STAGES_OF[kinds], kinds)
 
 
 def run_stage(app: Flask, name: str, *args: t.Any, **kwargs: t.Any) -> t.Any:

@@ -15,6 +15,8 @@ if t.TYPE_CHECKING:
 
     from .typing import Scope
 
+# WSGI knows a websocket's handshake as a request that asks for an upgrade.
+_HTTP_SCHEMES = {"ws": "http", "wss": "https"}
 FILE_CHUNK = 256 * 1024
 # Where Werkzeug's debugger and the test client leave a function that takes the contexts of a request.
 PRESERVE = "werkzeug.debug.preserve_context"
@@ -38,11 +40,16 @@ class ScopeHeaders(ImmutableHeadersMixin, Headers):  # type: ignore[misc]  # as 
 
 
 def merge_headers(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
-    """Lower-case names to values. RFC 9110 5.3: equal names joined by ","; RFC 9113 8.2.3: cookies by "; "."""
+    """Lower-case names to values. RFC 9110 5.3: equal names joined by ","; RFC 9113 8.2.3: cookies by "; ".
+
+    Names with "_" are left out, as WSGI servers do: in an environ they would pose as others.
+    """
     merged: dict[str, str] = {}
     repeated: dict[str, list[str]] = {}
     for raw_name, raw_value in raw:
         name = raw_name.decode("latin-1").lower()
+        if "_" in name:
+            continue
         value = raw_value.decode("latin-1")
         if name in merged:
             repeated.setdefault(name, [merged[name]]).append(value)
@@ -73,7 +80,8 @@ class BigFileWrapper(FileWrapper):
 
 
 def build_environ(scope: Scope, stream: t.IO[bytes]) -> WSGIEnvironment:
-    """A WSGI environ (PEP 3333) of an ASGI scope. Header names with "_" are left out: they could pose as others."""
+    """A WSGI environ (PEP 3333) of an ASGI scope."""
+    scheme = scope.get("scheme", "http")
     server = scope.get("server") or ("localhost", None)
     client = scope.get("client") or ("", 0)
     environ: WSGIEnvironment = {
@@ -88,7 +96,7 @@ def build_environ(scope: Scope, stream: t.IO[bytes]) -> WSGIEnvironment:
         "REMOTE_ADDR": client[0],
         "REMOTE_PORT": str(client[1]),
         "wsgi.version": (1, 0),
-        "wsgi.url_scheme": scope.get("scheme", "http"),
+        "wsgi.url_scheme": _HTTP_SCHEMES.get(scheme, scheme),
         "wsgi.input": stream,
         "wsgi.input_terminated": True,
         "wsgi.errors": sys.stderr,
@@ -101,7 +109,7 @@ def build_environ(scope: Scope, stream: t.IO[bytes]) -> WSGIEnvironment:
     for name, value in merge_headers(scope["headers"]).items():
         if name in ("content-type", "content-length"):
             environ[name.upper().replace("-", "_")] = value
-        elif "_" not in name:
+        else:
             environ[f"HTTP_{name.upper().replace('-', '_')}"] = value
     return environ
 

@@ -6,8 +6,8 @@ import typing as t
 from collections.abc import Callable
 
 _JSON_CLASS = "subclass asyncflask.json.provider.DefaultJSONProvider and set app.json_provider_class"
-_REQUEST_STACK = "use asyncflask.globals.request_ctx in place of its 'top'; has_request_context() tells whether it is set"
-_APP_STACK = "use asyncflask.globals.app_ctx in place of its 'top', or keep what belongs to the request on asyncflask.g"
+_REQUEST_STACK = "use asyncflask.globals.request_ctx in place of its 'top', and has_request_context()"
+_APP_STACK = "use asyncflask.globals.app_ctx in place of its 'top', or asyncflask.g to keep something"
 _SET_UP = "run the code while the application is set up, in 'with app.app_context():' where it needs one"
 _DEBUG = "use asyncflask.helpers.get_debug_flag() or app.debug"
 _SAFE_JOIN = "import it from werkzeug.utils"

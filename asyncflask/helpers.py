@@ -9,6 +9,7 @@ import werkzeug as werkzeug  # reached as an attribute of this module by some wh
 from .files import _prepare_send_file_kwargs, send_file, send_from_directory
 from .flashing import flash, get_flashed_messages
 from .globals import _cv_app, _cv_request, current_app, request, request_ctx, session
+from .gone import missing_from
 from .paths import get_debug_flag, get_load_dotenv, get_root_path
 from .signals import message_flashed
 from .streaming import stream_with_context
@@ -44,3 +45,7 @@ __all__ = [
 def get_template_attribute(template_name: str, attribute: str) -> t.Any:
     """A macro or variable which a template exports."""
     return getattr(current_app.jinja_env.get_template(template_name).module, attribute)
+
+
+if not t.TYPE_CHECKING:  # for type checkers a missing name stays an error
+    __getattr__ = missing_from(__name__)

@@ -24,8 +24,26 @@ TEARDOWN = HookKind("teardown_request_funcs", True)
 PREPROCESS = HookKind("url_value_preprocessors", False)
 URL_DEFAULTS = HookKind("url_default_functions", False)
 CONTEXT = HookKind("template_context_processors", False)
+BEFORE_WEBSOCKET = HookKind("before_websocket_funcs", False)
+AFTER_WEBSOCKET = HookKind("after_websocket_funcs", True)
+TEARDOWN_WEBSOCKET = HookKind("teardown_websocket_funcs", True)
 
-HOOK_KINDS = (BEFORE, AFTER, TEARDOWN, PREPROCESS, URL_DEFAULTS, CONTEXT)
+HOOK_KINDS = (
+    *(BEFORE, AFTER, TEARDOWN, PREPROCESS, URL_DEFAULTS, CONTEXT),
+    *(BEFORE_WEBSOCKET, AFTER_WEBSOCKET, TEARDOWN_WEBSOCKET),
+)
+
+
+class CycleKinds(t.NamedTuple):
+    """The hooks around the view of one kind of request."""
+
+    before: HookKind
+    after: HookKind
+    teardown: HookKind
+
+
+HTTP = CycleKinds(BEFORE, AFTER, TEARDOWN)
+WEBSOCKET = CycleKinds(BEFORE_WEBSOCKET, AFTER_WEBSOCKET, TEARDOWN_WEBSOCKET)
 
 Changed = Callable[[], object]
 

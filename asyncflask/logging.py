@@ -22,9 +22,9 @@ def _find_errors_stream() -> t.TextIO:
     return t.cast(t.TextIO, environ.get("wsgi.errors", sys.stderr))
 
 
-wsgi_errors_stream = t.cast(t.TextIO, LocalProxy(_find_errors_stream))
+wsgi_errors_stream: t.TextIO = t.cast(t.TextIO, LocalProxy(_find_errors_stream))
 
-default_handler = logging.StreamHandler(wsgi_errors_stream)
+default_handler: logging.StreamHandler[t.TextIO] = logging.StreamHandler(wsgi_errors_stream)
 default_handler.setFormatter(logging.Formatter("[%(asctime)s] %(levelname)s in %(module)s: %(message)s"))
 
 

@@ -23,9 +23,9 @@ def facade(f: F) -> F:
 
 def find_override(app: t.Any, name: str) -> t.Any:
     """The callable that replaces Flask's own method `name` for this application; None if nothing does."""
-    if name not in app.__dict__ and getattr(type(app), name) in _FACADES:
+    if name not in app.__dict__ and getattr(type(app), name, None) in _FACADES:
         return None
-    return getattr(app, name)
+    return getattr(app, name, None)
 
 
 class AppType(ABCMeta):

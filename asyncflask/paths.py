@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
+import typing as t
 from importlib.machinery import ModuleSpec
 from pathlib import Path, PurePath
 
@@ -43,7 +44,7 @@ def get_root_path(import_name: str) -> str:
     return os.path.dirname(os.path.abspath(filename))
 
 
-def _ask_loader(loader: object, import_name: str) -> str:
+def _ask_loader(loader: t.Any, import_name: str) -> str:
     """The module's file without importing it, if the loader can tell."""
     if hasattr(loader, "get_filename"):
         return str(loader.get_filename(import_name))

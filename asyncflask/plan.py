@@ -11,16 +11,19 @@ from collections.abc import Callable, Iterable
 from threading import Lock
 
 from . import hooks
-from .bridge import ANYWHERE, LOOP, THREAD, Step, kind_of
 from .overrides import AppType, find_override
 from .routing import TRUSTED_CONVERTERS
 from .sessions import opens_lazily
+from .steps import ANYWHERE, LOOP, THREAD, Step, kind_of
 from .wrappers import _split_blueprint_path
 
 if t.TYPE_CHECKING:
     from .app import Flask
 
 AsyncStage = Callable[..., t.Any]
+# An endpoint, None for requests that no rule matches; for websockets the pair of their hooks and that.
+PlanKey: t.TypeAlias = "str | None | tuple[hooks.CycleKinds, str | None]"
+Steps = tuple[Step, ...]
 
 
 class Stages:
@@ -29,10 +32,10 @@ class Stages:
     def __init__(self, app: Flask, native: dict[str, AsyncStage]) -> None:
         self.overrides: dict[str, str] = {}  # name to kind
         for name, stage in native.items():
-            override = find_override(app, name)
+            override = find_override(app, stage.__name__)
             if override is not None:
                 self.overrides[name] = kind_of(override)
-                stage = _call_override(name, kind_of(override))
+                stage = _call_override(stage.__name__, kind_of(override))
             setattr(self, name, stage)
 
     if t.TYPE_CHECKING:
@@ -48,15 +51,15 @@ def _call_override(name: str, kind: str) -> AsyncStage:
     return stage
 
 
-class PlanBook(dict[str | None, "Plan"]):
+class PlanBook(dict[PlanKey, "Plan"]):
     """The plans of an application. It is told when something changes that plans are made of."""
 
     __hash__ = object.__hash__  # type: ignore[assignment]  # kept weakly by AppType
 
     def __init__(self) -> None:
         super().__init__()
-        self.lock = Lock()
-        self.version = 0
+        self.lock: Lock = Lock()
+        self.version: int = 0
         AppType.plan_books.add(self)
 
     def drop(self) -> None:
@@ -66,14 +69,14 @@ class PlanBook(dict[str | None, "Plan"]):
                 plan.is_current = False
             self.clear()
 
-    def make(self, endpoint: str | None, make: Callable[[], Plan]) -> Plan:
+    def make(self, key: PlanKey, make: Callable[[], Plan]) -> Plan:
         """A plan made of one state of the application: again, if that changed in another thread meanwhile."""
         while True:
             version = self.version
             plan = make()
             with self.lock:
                 if version == self.version:
-                    self[endpoint] = plan
+                    self[key] = plan
                     return plan
 
 
@@ -86,35 +89,42 @@ class Plan:
         "stages", "start", "teardown", "tears_down", "tears_down_app", "view",
     )  # fmt: skip
 
-    def __init__(self, app: Flask, endpoint: str | None, native: dict[str, AsyncStage]) -> None:
+    def __init__(
+        self,
+        app: Flask,
+        endpoint: str | None,
+        native: dict[str, AsyncStage],
+        kinds: hooks.CycleKinds = hooks.HTTP,
+    ) -> None:
         blueprints = _blueprints_of(endpoint)
-        self.is_current = True
-        self.stages = Stages(app, native)
-        self.preprocess = _steps(app, hooks.ordered(app.url_value_preprocessors, hooks.PREPROCESS, blueprints))
-        self.before = _steps(app, hooks.ordered(app.before_request_funcs, hooks.BEFORE, blueprints))
-        self.view = _view_step(app, endpoint)
-        self.after = _steps(app, hooks.ordered(app.after_request_funcs, hooks.AFTER, blueprints))
-        self.teardown = _steps(app, hooks.ordered(app.teardown_request_funcs, hooks.TEARDOWN, blueprints))
-        self.app_teardown = _steps(app, reversed(app.teardown_appcontext_funcs))
+        self.is_current: bool = True
+        self.stages: Stages = Stages(app, native)
+        self.preprocess: Steps = _hook_steps(app, hooks.PREPROCESS, blueprints)
+        self.before: Steps = _hook_steps(app, kinds.before, blueprints)
+        self.view: Step | None = _view_step(app, endpoint)
+        self.after: Steps = _hook_steps(app, kinds.after, blueprints)
+        self.teardown: Steps = _hook_steps(app, kinds.teardown, blueprints)
+        self.app_teardown: Steps = _steps(app, reversed(app.teardown_appcontext_funcs))
         interface = app.session_interface
-        self.open_session = make_session_step(interface.open_session)
-        self.save_session = make_session_step(interface.save_session)
-        self.session_is_lazy = opens_lazily(interface)
+        self.open_session: Step = make_session_step(interface.open_session)
+        self.save_session: Step = make_session_step(interface.save_session)
+        self.session_is_lazy: bool = opens_lazily(interface)
         # Stages with nothing to do are not even called.
         overrides = self.stages.overrides
-        self.preprocesses = bool(self.preprocess or self.before or "preprocess_request" in overrides)
-        self.processes = bool(self.after or "process_response" in overrides)
-        self.tears_down = bool(self.teardown or "do_teardown_request" in overrides)
-        self.tears_down_app = bool(self.app_teardown or "do_teardown_appcontext" in overrides)
-        self.native_context = find_override(app, "request_context") is None
+        self.preprocesses: bool = bool(self.preprocess or self.before or "preprocess_request" in overrides)
+        self.processes: bool = bool(self.after or "process_response" in overrides)
+        self.tears_down: bool = bool(self.teardown or "do_teardown_request" in overrides)
+        self.tears_down_app: bool = bool(self.app_teardown or "do_teardown_appcontext" in overrides)
+        self.native_context: bool = find_override(app, "request_context") is None
         native_adapter = find_override(app, "create_url_adapter") is None
-        self.matches_fast = native_adapter and self.native_context and not app.subdomain_matching
+        self.matches_fast: bool = native_adapter and self.native_context and not app.subdomain_matching
         # Else it may call code that is not ours or Werkzeug's, and so may block.
         native_converters = TRUSTED_CONVERTERS.issuperset(app.url_map.converters.values())
-        self.matches_on_loop = native_adapter and self.native_context and native_converters and self.session_is_lazy
-        self.kinds = [kind for kind in self._all_kinds(app, endpoint) if kind is not ANYWHERE]
-        self.start = self.kinds[0] if self.kinds else LOOP
-        self.needs_thread = THREAD in self.kinds
+        finds_natively = native_adapter and self.native_context and native_converters
+        self.matches_on_loop: bool = finds_natively and self.session_is_lazy
+        self.kinds: list[str] = [kind for kind in self._all_kinds(app, endpoint) if kind is not ANYWHERE]
+        self.start: str = self.kinds[0] if self.kinds else LOOP
+        self.needs_thread: bool = THREAD in self.kinds
 
     def _all_kinds(self, app: Flask, endpoint: str | None) -> Iterable[str]:
         yield self.open_session[0]
@@ -134,8 +144,12 @@ def _blueprints_of(endpoint: str | None) -> list[str]:
     return _split_blueprint_path(name) if name else []
 
 
-def _steps(app: Flask, functions: Iterable[t.Any]) -> tuple[Step, ...]:
+def _steps(app: Flask, functions: Iterable[t.Any]) -> Steps:
     return tuple(make_step(app, f) for f in functions)
+
+
+def _hook_steps(app: Flask, kind: hooks.HookKind, blueprints: Iterable[str]) -> tuple[Step, ...]:
+    return _steps(app, hooks.ordered(getattr(app, kind.attribute), kind, blueprints))
 
 
 def _view_step(app: Flask, endpoint: str | None) -> Step | None:

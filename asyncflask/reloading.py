@@ -1,4 +1,8 @@
-"""Start this very command again as a child that serves, and that is replaced when a file changes."""
+"""Start this very command again as a child that serves, and that is replaced when a file changes.
+
+The parent lives on: it holds the socket, and it renews the environment for each child. So a child does not end with
+Werkzeug's status for a reload, which would start the next one at once, but with one of ours.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +13,14 @@ import threading
 import time
 import typing as t
 from collections.abc import Callable
+from contextlib import suppress
 from types import FrameType
 
-from werkzeug._reloader import run_with_reloader
+import click
+from werkzeug._reloader import ReloaderLoop, reloader_loops, run_with_reloader
 from werkzeug.serving import is_running_from_reloader
 
+from .envfiles import STAMPS_VARIABLE, find_changed, hand_down_stamps, renew_environment, take_stamps
 from .listening import hand_down
 
 if t.TYPE_CHECKING:
@@ -22,15 +29,61 @@ if t.TYPE_CHECKING:
 # Seconds for which a reload waits for the shutdown hooks, and Ctrl-C for the child.
 HOOKS_LIMIT = 10
 CHILD_LIMIT = 3
+# The status with which Werkzeug ends a process after a change, and the one with which the child tells our parent.
+CHANGED = 3
+RELOAD = 75
+# Our entry in Werkzeug's table.
+LOOP_NAME = "asyncflask"
+
+
+def is_reloaded_child() -> bool:
+    """Whether a reloader of ours started this process, which is to be watched then, whatever its options say now."""
+    return is_running_from_reloader() and STAMPS_VARIABLE in os.environ
 
 
 def run_reloading(
     make_server: Callable[[], DevServer], sockets: list[socket.socket] | None, watching: dict[str, t.Any]
 ) -> None:
-    """`watching` is run_with_reloader's. The child leaves by SystemExit, after the server's shutdown hooks.
+    """`watching` is run_with_reloader's. The child leaves by SystemExit, after the server's shutdown hooks."""
+    base = reloader_loops[watching.pop("reloader_type", "auto")]
+    if is_running_from_reloader():
+        _serve_until_change(make_server, sockets, _make_loop(base, take_stamps()), watching)
+        return
+    for listener in sockets or ():
+        hand_down(listener)
+    _be_patient_with_child()
+    _keep_child(_make_loop(base, take_stamps()), watching)
 
-    In the child the server is made in its thread: Werkzeug first notes the state of the files, and so a change that
-    is made while uvicorn is imported is seen.
+
+def _make_loop(base: type[ReloaderLoop], stamps: dict[str, str]) -> type[ReloaderLoop]:
+    """Werkzeug's loop, which also watches the dotenv files: for any change, be they made or removed."""
+
+    class Loop(base):  # type: ignore[misc, valid-type]  # which one is decided at run time
+        def run_step(self) -> None:
+            super().run_step()
+            changed = find_changed(stamps, self.exclude_patterns)
+            if changed is not None:
+                self.trigger_reload(changed)
+
+    return Loop
+
+
+def _run_with_reloader(serve: Callable[[], None], loop: type[ReloaderLoop], watching: dict[str, t.Any]) -> None:
+    reloader_loops[LOOP_NAME] = loop
+    run_with_reloader(serve, reloader_type=LOOP_NAME, **watching)
+
+
+# The child
+
+
+def _serve_until_change(
+    make_server: Callable[[], DevServer],
+    sockets: list[socket.socket] | None,
+    loop: type[ReloaderLoop],
+    watching: dict[str, t.Any],
+) -> None:
+    """The server is made in its thread: Werkzeug first notes the state of the files, and so a change that is made
+    while uvicorn is imported is seen.
     """
     servers: list[DevServer] = []
 
@@ -38,27 +91,69 @@ def run_reloading(
         servers.append(make_server())
         servers[0].run(sockets)
 
-    if not is_running_from_reloader():
-        for listener in sockets or ():
-            hand_down(listener)
-        _be_patient_with_child()
     try:
-        run_with_reloader(serve, **watching)
+        _run_with_reloader(serve, loop, watching)
     except SystemExit as stop:
+        status = RELOAD if stop.code == CHANGED else t.cast(int, stop.code)
         _stop(servers)
         if servers:
             from .devserver import exit_later
 
-            exit_later(t.cast(int, stop.code))  # sync code in a thread must not hold a reload up
-        raise
+            exit_later(status)  # sync code in a thread must not hold a reload up
+        raise SystemExit(status) from None
     _stop(servers)
 
 
 def _stop(servers: list[DevServer]) -> None:
-    """Shut down the child's server; the parent has none."""
     for server in servers:
         server.should_exit = True
         server.stopped.wait(HOOKS_LIMIT)
+
+
+# The parent
+
+
+def _keep_child(loop: type[ReloaderLoop], watching: dict[str, t.Any]) -> None:
+    """Until the child ends by itself. After a reload it may be a change that ended it: then the next one mends it."""
+    has_reloaded = False
+    with suppress(KeyboardInterrupt):
+        while (status := _run_child(loop, watching)) is not None:
+            if status == RELOAD:
+                has_reloaded = True
+            elif has_reloaded and _is_failure(status):
+                _wait_for_change(loop, watching)
+            else:
+                raise SystemExit(status)
+            renew_environment()
+
+
+def _run_child(loop: type[ReloaderLoop], watching: dict[str, t.Any]) -> object:
+    """The status with which it ended; None after Ctrl-C."""
+    hand_down_stamps()
+    try:
+        _run_with_reloader(_serve_nothing, loop, watching)
+    except SystemExit as stop:
+        return stop.code
+    return None
+
+
+def _serve_nothing() -> None:
+    """Werkzeug wants a function for the child, which this process is not."""
+
+
+def _is_failure(status: object) -> bool:
+    """Whether an error ended the child. Below zero it was a signal."""
+    return isinstance(status, int) and status > 0
+
+
+def _wait_for_change(loop: type[ReloaderLoop], watching: dict[str, t.Any]) -> None:
+    click.secho(" * The application did not start. The next change starts it again.", fg="yellow", err=True)
+    try:
+        with loop(**watching) as reloader:
+            reloader.run()
+    except SystemExit as stop:
+        if stop.code != CHANGED:
+            raise
 
 
 def _be_patient_with_child() -> None:

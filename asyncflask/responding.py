@@ -5,6 +5,7 @@ from __future__ import annotations
 import typing as t
 from collections.abc import AsyncIterator, Iterable, Iterator
 from functools import cache
+from types import NoneType
 
 from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response as BaseResponse
@@ -14,6 +15,7 @@ from .wrappers import Response
 
 if t.TYPE_CHECKING:
     from .app import Flask
+    from .typing import ResponseReturnValue
     from .wrappers import Request
 
 _VALID = (
@@ -25,7 +27,7 @@ _VALID = (
 BODILESS_STATUS = frozenset({*range(100, 200), 204, 304})
 
 
-def make_response(app: Flask, rv: t.Any) -> Response:
+def make_response(app: Flask, rv: ResponseReturnValue) -> Response:
     """Flask's rules for every return type. Raises TypeError for anything else, None above all."""
     body, status, headers = _split(rv) if isinstance(rv, tuple) else (rv, None, None)
     if isinstance(body, (dict, list)):
@@ -101,8 +103,11 @@ def _run_wsgi(app: Flask, body: t.Any) -> Response:
 
 @cache
 def answers_natively(cls: t.Any) -> bool:
-    """Whether a class of responses leaves to us and to Werkzeug how it is called, so that it need not be called."""
-    return issubclass(cls, Response) and all(getattr(cls, name) is getattr(Response, name) for name in _CALLED)
+    """Whether a class of responses leaves to us and to Werkzeug how it is called, so that it need not be called.
+
+    So does NoneType: a websocket's view has no response.
+    """
+    return cls is NoneType or issubclass(cls, Response) and all(getattr(cls, name) is getattr(Response, name) for name in _CALLED)
 
 
 _CALLED = ("__call__", "get_wsgi_response", "get_app_iter", "iter_encoded")

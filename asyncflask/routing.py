@@ -81,12 +81,14 @@ class _Node:
     __slots__ = ("dynamic", "only", "static", "targets")
 
     def __init__(self, state: State, doubtful: set[int]) -> None:
-        self.targets = [_DOUBT if id(rule) in doubtful else _Target(rule) for rule in state.rules]
-        self.static = {part: _Node(child, doubtful) for part, child in state.static.items()}
-        self.dynamic = [(_capture(part), part.final, _Node(child, doubtful)) for part, child in state.dynamic]
+        self.targets: list[t.Any] = [_DOUBT if id(rule) in doubtful else _Target(rule) for rule in state.rules]
+        self.static: dict[str, _Node] = {part: _Node(child, doubtful) for part, child in state.static.items()}
+        self.dynamic: list[tuple[Capture | None, bool, _Node]] = [
+            (_capture(part), part.final, _Node(child, doubtful)) for part, child in state.dynamic
+        ]
         # The node behind a plain <name>, where nothing else dynamic competes with it.
         plain = len(state.dynamic) == 1 and state.dynamic[0][0].content == _ANY_SEGMENT
-        self.only = self.dynamic[0][2] if plain else None
+        self.only: _Node | None = self.dynamic[0][2] if plain else None
 
 
 def _capture(part: RulePart) -> Capture | None:
@@ -117,7 +119,7 @@ class Matcher:
         usable = domain is not None and not root.dynamic and not url_map.host_matching
         # Every path begins with a slash: the walk starts behind the empty part before it.
         start = domain.static.get("") if usable and domain is not None else None
-        self.root = None if start is None else _Node(start, _doubtful_rules(url_map))
+        self.root: _Node | None = None if start is None else _Node(start, _doubtful_rules(url_map))
 
     def find(self, method: str, path: str) -> t.Any:
         """A Match, NOWHERE, or None: ask Werkzeug. `path` begins with "/" and is decoded; `method` is in upper case."""

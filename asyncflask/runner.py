@@ -16,7 +16,8 @@ from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context, copy_context
 from functools import partial
 
-from .bridge import THREAD, TO_LOOP, TO_THREAD, Home, cv_home, mailbox_of
+from .bridge import Home, cv_home, mailbox_of
+from .steps import THREAD, TO_LOOP, TO_THREAD
 from .workers import Lane, PoolJob, PoolLane, RequestLane, WorkerPool
 
 T = t.TypeVar("T")
@@ -41,9 +42,9 @@ class InContext:
     __slots__ = ("command", "coro", "run")
 
     def __init__(self, coro: Coroutine[t.Any, t.Any, None], run: Callable[..., t.Any], command: t.Any) -> None:
-        self.coro = coro
-        self.run = run
-        self.command = command
+        self.coro: Coroutine[t.Any, t.Any, None] = coro
+        self.run: Callable[..., t.Any] = run
+        self.command: t.Any = command
 
     def __await__(self) -> Generator[t.Any, t.Any, None]:
         run, command, self.command = self.run, self.command, None
@@ -73,17 +74,17 @@ class Runner(Home, t.Generic[T]):
     def __init__(self, coro: Coroutine[t.Any, t.Any, T], pool: WorkerPool, start: str) -> None:
         loop = get_running_loop()
         super().__init__(mailbox_of(loop), None)
-        self.coro = coro
-        self.pool = pool
-        self.start = start
+        self.coro: Coroutine[t.Any, t.Any, T] = coro
+        self.pool: WorkerPool = pool
+        self.start: str = start
         self.worker: PoolLane | None = None
-        self.bound = False
+        self.bound: bool = False
         self.context: Context = copy_context()
         self.context.run(cv_home.set, self)
         self.command: t.Any = None  # what the coroutine asked for at the end of a leg in the thread
         self.error: BaseException | None = None  # to be thrown into it at the next leg
         self.result: Callable[[], T] | None = None  # set when it ended in the thread
-        self.leg_over = False
+        self.leg_over: bool = False
         self.waiter: Future[None] | None = None
 
     @property

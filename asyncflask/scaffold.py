@@ -18,11 +18,14 @@ from .files import send_from_directory
 from .globals import current_app
 from .hooks import (
     AFTER,
+    AFTER_WEBSOCKET,
     BEFORE,
+    BEFORE_WEBSOCKET,
     CONTEXT,
     HOOK_KINDS,
     PREPROCESS,
     TEARDOWN,
+    TEARDOWN_WEBSOCKET,
     URL_DEFAULTS,
     HookDict,
     HookKind,
@@ -38,8 +41,6 @@ if t.TYPE_CHECKING:
     from .wrappers import Response
 
 F = t.TypeVar("F", bound=Callable[..., t.Any])
-T_route = t.TypeVar("T_route", bound=ft.RouteCallable)
-T_error_handler = t.TypeVar("T_error_handler", bound=ft.ErrorHandlerCallable)
 
 _sentinel = object()
 HOOK_ATTRIBUTES = frozenset(kind.attribute for kind in HOOK_KINDS)
@@ -56,54 +57,37 @@ def setupmethod(f: F) -> F:
     return t.cast(F, update_wrapper(checked, f))
 
 
-def _method_route(method: str) -> Callable[..., Callable[[T_route], T_route]]:
-    def register(self: Scaffold, rule: str, **options: t.Any) -> Callable[[T_route], T_route]:
-        if "methods" in options:
-            raise TypeError("Use the 'route' decorator to use the 'methods' argument.")
-        return self.route(rule, methods=[method], **options)
-
-    register.__name__ = method.lower()
-    register.__doc__ = f"`route` for {method} alone."
-    return setupmethod(register)
+def _with_method(method: str, options: dict[str, t.Any]) -> dict[str, t.Any]:
+    if "methods" in options:
+        raise TypeError("Use the 'route' decorator to use the 'methods' argument.")
+    return {**options, "methods": [method]}
 
 
-def _hook_decorator(kind: HookKind, name: str, doc: str) -> Callable[[Scaffold, F], F]:
-    def register(self: Scaffold, f: F) -> F:
-        getattr(self, kind.attribute).setdefault(None, []).append(f)
+def registers(add: Callable[[t.Any, Callable[..., t.Any]], object]) -> Callable[[F], F]:
+    """For a method whose body only gives its function back, so that type checkers see that: before, `add(self, f)`."""
+
+    def complete(method: F) -> F:
+        def register(self: Scaffold, f: t.Any) -> t.Any:
+            add(self, f)
+            return method(self, f)
+
+        return setupmethod(t.cast(F, update_wrapper(register, method)))
+
+    return complete
+
+
+def _to_hooks(kind: HookKind) -> Callable[[F], F]:
+    return registers(lambda scaffold, f: getattr(scaffold, kind.attribute).setdefault(None, []).append(f))
+
+
+def pass_on(add: Callable[[t.Any, str | None], object], name: str | None) -> Callable[[F], F]:
+    """The decorator that hands a function and `name` to `add`."""
+
+    def decorator(f: F) -> F:
+        add(f, name)
         return f
 
-    register.__name__ = name
-    register.__doc__ = doc
-    return setupmethod(register)
-
-
-def registering_decorator(adder: str, doc: str) -> Callable[..., Callable[[F], F]]:
-    """A method `decorate(name=None)` whose decorator hands the function to the method `adder`."""
-
-    def decorate(self: Scaffold, name: str | None = None) -> Callable[[F], F]:
-        def decorator(f: F) -> F:
-            getattr(self, adder)(f, name=name)
-            return f
-
-        return decorator
-
-    decorate.__name__ = adder.removeprefix("add_")
-    decorate.__doc__ = doc
-    return setupmethod(decorate)
-
-
-def template_adder(
-    adder: str, add: Callable[[t.Any, str, Callable[..., t.Any], str | None], None]
-) -> Callable[..., None]:
-    """The method `adder(f, name=None)`, whose last word is what `f` becomes; `add(self, kind, f, name)` does it."""
-    kind = adder.rpartition("_")[2]
-
-    def method(self: Scaffold, f: Callable[..., t.Any], name: str | None = None) -> None:
-        add(self, kind, f, name)
-
-    method.__name__ = adder
-    method.__doc__ = f"Register a template {kind} of the application; `name` is the function's by default."
-    return setupmethod(method)
+    return decorator
 
 
 class Scaffold:
@@ -118,6 +102,9 @@ class Scaffold:
     before_request_funcs: dict[str | None, list[ft.BeforeRequestCallable]]
     after_request_funcs: dict[str | None, list[ft.AfterRequestCallable[t.Any]]]
     teardown_request_funcs: dict[str | None, list[ft.TeardownCallable]]
+    before_websocket_funcs: dict[str | None, list[ft.BeforeWebsocketCallable]]
+    after_websocket_funcs: dict[str | None, list[ft.AfterWebsocketCallable]]
+    teardown_websocket_funcs: dict[str | None, list[ft.TeardownCallable]]
     template_context_processors: dict[str | None, list[ft.TemplateContextProcessorCallable]]
     url_value_preprocessors: dict[str | None, list[ft.URLValuePreprocessorCallable]]
     url_default_functions: dict[str | None, list[ft.URLDefaultCallable]]
@@ -134,7 +121,7 @@ class Scaffold:
         self.static_folder = static_folder
         self.static_url_path = static_url_path
         self.template_folder = template_folder
-        self.root_path = get_root_path(import_name) if root_path is None else root_path
+        self.root_path: str = get_root_path(import_name) if root_path is None else root_path
         self.view_functions = {}
         self.error_handler_spec = defaultdict(lambda: defaultdict(dict))
         for kind in HOOK_KINDS:
@@ -223,17 +210,36 @@ class Scaffold:
 
     # Routes
 
-    get = _method_route("GET")
-    post = _method_route("POST")
-    put = _method_route("PUT")
-    delete = _method_route("DELETE")
-    patch = _method_route("PATCH")
+    @setupmethod
+    def get(self, rule: str, **options: t.Any) -> Callable[[ft.T_route], ft.T_route]:
+        """`route` for GET alone."""
+        return self.route(rule, **_with_method("GET", options))
 
     @setupmethod
-    def route(self, rule: str, **options: t.Any) -> Callable[[T_route], T_route]:
+    def post(self, rule: str, **options: t.Any) -> Callable[[ft.T_route], ft.T_route]:
+        """`route` for POST alone."""
+        return self.route(rule, **_with_method("POST", options))
+
+    @setupmethod
+    def put(self, rule: str, **options: t.Any) -> Callable[[ft.T_route], ft.T_route]:
+        """`route` for PUT alone."""
+        return self.route(rule, **_with_method("PUT", options))
+
+    @setupmethod
+    def delete(self, rule: str, **options: t.Any) -> Callable[[ft.T_route], ft.T_route]:
+        """`route` for DELETE alone."""
+        return self.route(rule, **_with_method("DELETE", options))
+
+    @setupmethod
+    def patch(self, rule: str, **options: t.Any) -> Callable[[ft.T_route], ft.T_route]:
+        """`route` for PATCH alone."""
+        return self.route(rule, **_with_method("PATCH", options))
+
+    @setupmethod
+    def route(self, rule: str, **options: t.Any) -> Callable[[ft.T_route], ft.T_route]:
         """Decorate a view with its URL rule; options as for `add_url_rule`."""
 
-        def decorator(f: T_route) -> T_route:
+        def decorator(f: ft.T_route) -> ft.T_route:
             endpoint = options.pop("endpoint", None)
             self.add_url_rule(rule, endpoint, f, **options)
             return f
@@ -252,6 +258,30 @@ class Scaffold:
         raise NotImplementedError
 
     @setupmethod
+    def websocket(self, rule: str, **options: t.Any) -> Callable[[ft.T_websocket], ft.T_websocket]:
+        """Decorate the view of a websocket with its URL rule; options as for `add_url_rule`."""
+
+        def decorator(f: ft.T_websocket) -> ft.T_websocket:
+            endpoint = options.pop("endpoint", None)
+            self.add_websocket(rule, endpoint, f, **options)
+            return f
+
+        return decorator
+
+    @setupmethod
+    def add_websocket(
+        self,
+        rule: str,
+        endpoint: str | None = None,
+        view_func: ft.WebsocketCallable | None = None,
+        **options: t.Any,
+    ) -> None:
+        """Add a websocket's URL rule and its view."""
+        if "methods" in options:
+            raise TypeError("A websocket is opened with GET; it has no 'methods'.")
+        self.add_url_rule(rule, endpoint, t.cast(t.Any, view_func), False, methods=["GET"], websocket=True, **options)
+
+    @setupmethod
     def endpoint(self, endpoint: str) -> Callable[[F], F]:
         """Decorate the view of an endpoint whose rule was added without one."""
 
@@ -263,28 +293,60 @@ class Scaffold:
 
     # Hooks
 
-    before_request = _hook_decorator(BEFORE, "before_request", "Runs before the view; a return value skips the view.")
-    after_request = _hook_decorator(AFTER, "after_request", "Gets the response and returns it or another.")
-    teardown_request = _hook_decorator(
-        TEARDOWN, "teardown_request", "Runs when the context ends, with the error or None."
-    )
-    context_processor = _hook_decorator(CONTEXT, "context_processor", "Returns a dict of names for templates.")
-    url_value_preprocessor = _hook_decorator(
-        PREPROCESS,
-        "url_value_preprocessor",
-        "Gets endpoint and view arguments before all other hooks; may change them.",
-    )
-    url_defaults = _hook_decorator(
-        URL_DEFAULTS, "url_defaults", "Gets endpoint and values of url_for; may add to them."
-    )
+    @_to_hooks(BEFORE)
+    def before_request(self, f: ft.T_before_request) -> ft.T_before_request:
+        """Runs before the view; a return value skips the view."""
+        return f
+
+    @_to_hooks(AFTER)
+    def after_request(self, f: ft.T_after_request) -> ft.T_after_request:
+        """Gets the response and returns it or another."""
+        return f
+
+    @_to_hooks(TEARDOWN)
+    def teardown_request(self, f: ft.T_teardown) -> ft.T_teardown:
+        """Runs when the context ends, with the error or None."""
+        return f
+
+    @_to_hooks(CONTEXT)
+    def context_processor(self, f: ft.T_template_context_processor) -> ft.T_template_context_processor:
+        """Returns a dict of names for templates."""
+        return f
+
+    @_to_hooks(PREPROCESS)
+    def url_value_preprocessor(self, f: ft.T_url_value_preprocessor) -> ft.T_url_value_preprocessor:
+        """Gets endpoint and view arguments before all other hooks; may change them."""
+        return f
+
+    @_to_hooks(URL_DEFAULTS)
+    def url_defaults(self, f: ft.T_url_defaults) -> ft.T_url_defaults:
+        """Gets endpoint and values of url_for; may add to them."""
+        return f
+
+    @_to_hooks(BEFORE_WEBSOCKET)
+    def before_websocket(self, f: ft.T_before_websocket) -> ft.T_before_websocket:
+        """before_request for websockets: a return value refuses the connection."""
+        return f
+
+    @_to_hooks(AFTER_WEBSOCKET)
+    def after_websocket(self, f: ft.T_after_websocket) -> ft.T_after_websocket:
+        """Runs after a websocket's view; gets and returns the response of a refusal, usually None."""
+        return f
+
+    @_to_hooks(TEARDOWN_WEBSOCKET)
+    def teardown_websocket(self, f: ft.T_teardown) -> ft.T_teardown:
+        """teardown_request for websockets."""
+        return f
 
     # Errors
 
     @setupmethod
-    def errorhandler(self, code_or_exception: type[Exception] | int) -> Callable[[T_error_handler], T_error_handler]:
+    def errorhandler(
+        self, code_or_exception: type[Exception] | int
+    ) -> Callable[[ft.T_error_handler], ft.T_error_handler]:
         """Decorate the handler of an HTTP code or of a class of exceptions."""
 
-        def decorator(f: T_error_handler) -> T_error_handler:
+        def decorator(f: ft.T_error_handler) -> ft.T_error_handler:
             self.register_error_handler(code_or_exception, f)
             return f
 

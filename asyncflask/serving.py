@@ -13,10 +13,10 @@ import click
 from werkzeug import serving as werkzeug_serving
 from werkzeug.serving import is_running_from_reloader
 
-from . import commands
+from . import envfiles
 from .listening import open_listener
 from .paths import get_debug_flag, get_load_dotenv
-from .reloading import run_reloading
+from .reloading import is_reloaded_child, run_reloading
 from .typing import ASGIApp
 
 if t.TYPE_CHECKING:
@@ -78,7 +78,8 @@ def run_app(
         served = _debug_app(app, host, use_evalex) if wants_debugger else app
         return _make_server(served, ssl_context, options)
 
-    if debug if use_reloader is None else use_reloader:
+    wants_reloader = debug if use_reloader is None else use_reloader
+    if wants_reloader or is_reloaded_child():
         run_reloading(make_server, sockets, watching)
     else:
         make_server().run(sockets)
@@ -131,7 +132,7 @@ def run_from_app(
         _tell_ignored()
         return
     if get_load_dotenv(load_dotenv):
-        commands.load_dotenv()
+        envfiles.load_dotenv()
         if "FLASK_DEBUG" in os.environ:
             app.debug = get_debug_flag()
     if debug is not None:

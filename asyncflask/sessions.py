@@ -14,8 +14,8 @@ from functools import lru_cache
 from itsdangerous import BadSignature, URLSafeTimedSerializer
 from werkzeug.datastructures import CallbackDict
 
-from .bridge import nonblocking
 from .json.tag import TaggedJSONSerializer
+from .steps import nonblocking
 
 if t.TYPE_CHECKING:
     from .app import Flask
@@ -47,7 +47,7 @@ def _set_modified(session: SecureCookieSession) -> None:
     session.modified = True
 
 
-class SecureCookieSession(CallbackDict[str, t.Any], SessionMixin):
+class SecureCookieSession(CallbackDict[str, t.Any], SessionMixin):  # pyright: ignore[reportIncompatibleMethodOverride]
     """A dict which notes that it was changed. A change inside of a value goes unseen: set `modified` then."""
 
     modified = False
@@ -65,8 +65,9 @@ def _refuse_change(session: NullSession, /, *args: t.Any, **kwargs: t.Any) -> t.
 class NullSession(SecureCookieSession):
     """The session of an application without a secret key: empty, and not to be written to."""
 
-    __setitem__ = setdefault = update = _refuse_change
-    __delitem__ = pop = popitem = clear = _refuse_change
+    if not t.TYPE_CHECKING:  # which know it as a session like any other
+        __setitem__ = setdefault = update = _refuse_change
+        __delitem__ = pop = popitem = clear = _refuse_change
 
 
 class SessionInterface:
@@ -118,12 +119,7 @@ class SessionInterface:
         raise NotImplementedError
 
 
-session_json_serializer = TaggedJSONSerializer()
-
-
-def _sha1(string: bytes = b"") -> t.Any:
-    # Not `hashlib.sha1` itself: this module must import, and take another digest, where SHA-1 is forbidden.
-    return hashlib.sha1(string)
+session_json_serializer: TaggedJSONSerializer = TaggedJSONSerializer()
 
 
 @lru_cache(maxsize=32)
@@ -162,10 +158,14 @@ class SecureCookieSessionInterface(SessionInterface):
 
     session_class = SecureCookieSession
     serializer = session_json_serializer
-    # These three are part of the cookie: Flask and we read each other's.
+    # These two and the digest are part of the cookie: Flask and we read each other's.
     key_derivation = "hmac"
-    digest_method = staticmethod(_sha1)
     salt = "cookie-session"
+
+    @staticmethod
+    def digest_method(string: bytes = b"") -> t.Any:
+        # Not `hashlib.sha1` itself: this module must import, and take another digest, where SHA-1 is forbidden.
+        return hashlib.sha1(string)
 
     def get_signing_serializer(self, app: Flask) -> URLSafeTimedSerializer | None:
         """None where the application has no secret key."""

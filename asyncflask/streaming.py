@@ -74,7 +74,7 @@ def _record_contexts() -> tuple[AppContext, RequestContext]:
 # The app context goes first, or the request context would push a new one of its own.
 
 
-def _iterate(app_context: AppContext, request_context: RequestContext, items: Iterator[t.Any]) -> Generator[t.Any]:
+def _iterate(app_context: AppContext, request_context: RequestContext, items: t.Any) -> Generator[t.Any]:
     with app_context, request_context:
         try:
             yield from items
@@ -85,7 +85,7 @@ def _iterate(app_context: AppContext, request_context: RequestContext, items: It
 
 
 async def _iterate_async(
-    app_context: AppContext, request_context: RequestContext, items: AsyncIterator[t.Any]
+    app_context: AppContext, request_context: RequestContext, items: t.Any
 ) -> AsyncGenerator[t.Any]:
     async with app_context, request_context:
         try:

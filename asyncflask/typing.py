@@ -6,16 +6,33 @@ import typing as t
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 
 if t.TYPE_CHECKING:
+    from types import TracebackType
+
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
     from werkzeug.datastructures import Headers
     from werkzeug.sansio.response import Response
 
+    class _AnyJSON(dict[t.Any, t.Any], list[t.Any], str, float):  # type: ignore[misc]  # no such object exists
+        """Goes wherever a JSON value may go, as Any does; but not after `await`, which is a habit from Quart."""
+
+        __await__: None
+
+        def __getattr__(self, name: str) -> t.Any: ...
+        def __getitem__(self, key: t.Any) -> t.Any: ...
+        def __iter__(self) -> Iterator[t.Any]: ...
+        def get(self, key: t.Any, default: t.Any = None) -> t.Any: ...
+
+    JSONValue = t.Any | _AnyJSON
+    ExcInfo = tuple[type[BaseException], BaseException, TracebackType] | tuple[None, None, None]
+
 __all__ = [
     "ASGIApp",
     "AfterRequestCallable",
+    "AfterWebsocketCallable",
     "AppOrBlueprintKey",
     "BeforeFirstRequestCallable",
     "BeforeRequestCallable",
+    "BeforeWebsocketCallable",
     "ErrorHandlerCallable",
     "HeaderValue",
     "HeadersValue",
@@ -36,6 +53,7 @@ __all__ = [
     "URLValuePreprocessorCallable",
     "WSGIApplication",
     "WSGIEnvironment",
+    "WebsocketCallable",
 ]
 
 
@@ -86,8 +104,26 @@ URLDefaultCallable = Callable[[str, dict[str, t.Any]], None]
 URLValuePreprocessorCallable = Callable[[str | None, dict[str, t.Any] | None], Awaitable[None] | None]
 # As in Flask: Any, since a handler for one class need not accept every exception.
 ErrorHandlerCallable = Callable[[t.Any], ResponseReturnValue] | Callable[[t.Any], Awaitable[ResponseReturnValue]]
-RouteCallable = (
-    Callable[..., ResponseReturnValue]
-    | Callable[..., Awaitable[ResponseReturnValue]]
-    | Callable[..., AsyncIterator[t.Any]]
+RouteCallable = Callable[..., ResponseReturnValue] | Callable[..., Awaitable[ResponseReturnValue]]
+BeforeWebsocketCallable = BeforeRequestCallable
+AfterWebsocketCallable = Callable[[t.Any], t.Any]
+WebsocketCallable = Callable[..., Awaitable[ResponseReturnValue | None]] | Callable[..., ResponseReturnValue | None]
+
+# A decorator gives back the type it was given.
+T_route = t.TypeVar("T_route", bound=RouteCallable)
+T_error_handler = t.TypeVar("T_error_handler", bound=ErrorHandlerCallable)
+T_before_request = t.TypeVar("T_before_request", bound=BeforeRequestCallable)
+T_after_request = t.TypeVar(
+    "T_after_request", bound=Callable[[t.Any], "Response"] | Callable[[t.Any], Awaitable["Response"]]
 )
+T_websocket = t.TypeVar("T_websocket", bound=WebsocketCallable)
+T_before_websocket = t.TypeVar("T_before_websocket", bound=BeforeWebsocketCallable)
+T_after_websocket = t.TypeVar("T_after_websocket", bound=AfterWebsocketCallable)
+T_teardown = t.TypeVar("T_teardown", bound=TeardownCallable)
+T_template_context_processor = t.TypeVar("T_template_context_processor", bound=TemplateContextProcessorCallable)
+T_template_filter = t.TypeVar("T_template_filter", bound=TemplateFilterCallable)
+T_template_global = t.TypeVar("T_template_global", bound=TemplateGlobalCallable)
+T_template_test = t.TypeVar("T_template_test", bound=TemplateTestCallable)
+T_shell_context_processor = t.TypeVar("T_shell_context_processor", bound=ShellContextProcessorCallable)
+T_url_defaults = t.TypeVar("T_url_defaults", bound=URLDefaultCallable)
+T_url_value_preprocessor = t.TypeVar("T_url_value_preprocessor", bound=URLValuePreprocessorCallable)

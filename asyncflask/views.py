@@ -6,12 +6,13 @@ import typing as t
 from collections.abc import Awaitable, Callable
 
 from . import typing as ft
-from .bridge import ANYWHERE, LOOP, THREAD, kind_of, nonblocking, settle
 from .globals import current_app, request
+from .gone import missing_from
+from .steps import ANYWHERE, LOOP, THREAD, kind_of, nonblocking, settle
 
 Result = ft.ResponseReturnValue | Awaitable[ft.ResponseReturnValue]
 
-http_method_funcs = frozenset({"get", "post", "head", "options", "delete", "put", "trace", "patch"})
+http_method_funcs: frozenset[str] = frozenset({"get", "post", "head", "options", "delete", "put", "trace", "patch"})
 
 
 class View:
@@ -64,6 +65,8 @@ class View:
 
 class MethodView(View):
     """A view with a method for each HTTP method: ``get``, ``post``, ...; `methods` follows from them."""
+
+    methods: t.ClassVar[t.Collection[str] | None]
 
     def __init_subclass__(cls, **kwargs: t.Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -128,3 +131,6 @@ _VIEW_MAKERS: dict[str, Callable[[Callable[[], View]], Callable[..., t.Any]]] = 
     THREAD: _make_sync_view,
     ANYWHERE: lambda get_instance: nonblocking(_make_sync_view(get_instance)),
 }
+
+if not t.TYPE_CHECKING:  # for type checkers a missing name stays an error
+    __getattr__ = missing_from(__name__)

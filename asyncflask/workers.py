@@ -34,7 +34,7 @@ class Ticket:
     __slots__ = ("done",)
 
     def __init__(self) -> None:
-        self.done = False
+        self.done: bool = False
 
 
 class Lane:
@@ -44,7 +44,7 @@ class Lane:
 
     def __init__(self, thread_id: int | None = None) -> None:
         self.inbox: SimpleQueue[Job | None] = SimpleQueue()
-        self.thread_id = thread_id
+        self.thread_id: int | None = thread_id
 
     def put(self, job: Job) -> None:
         self.inbox.put(job)
@@ -66,14 +66,15 @@ class Lane:
 class PoolLane(Lane):
     """A worker thread's lane."""
 
+    thread_id: int | None
     __slots__ = ("bound", "closing", "given", "pool")
 
     def __init__(self, pool: WorkerPool) -> None:
         super().__init__()
-        self.pool = pool
-        self.closing = False
-        self.given = 0  # jobs, the running one included
-        self.bound = 0  # requests that started on the loop and have this lane as their thread
+        self.pool: WorkerPool = pool
+        self.closing: bool = False
+        self.given: int = 0  # jobs, the running one included
+        self.bound: int = 0  # requests that started on the loop and have this lane as their thread
 
     def put(self, job: Job) -> None:
         with self.pool.lock:
@@ -95,11 +96,12 @@ class PoolLane(Lane):
 class RequestLane(Lane):
     """One request's share of a worker's lane: a thread that waits for the loop serves this share only."""
 
+    thread_id: int | None
     __slots__ = ("worker",)
 
     def __init__(self, worker: PoolLane) -> None:
         super().__init__(worker.thread_id)
-        self.worker = worker
+        self.worker: PoolLane = worker
 
     def put(self, job: Job) -> None:
         self.inbox.put(job)
@@ -130,8 +132,8 @@ class WorkerPool:
         self._reset()
 
     def _reset(self) -> None:
-        self.pid = os.getpid()
-        self.lock = threading.Lock()
+        self.pid: int = os.getpid()
+        self.lock: threading.Lock = threading.Lock()
         self.lanes: list[PoolLane] = []
         self.idle: list[PoolLane] = []
         self.backlog: deque[PoolJob] = deque()

@@ -25,12 +25,13 @@ from .body import BodyStream, LimitedBody, declares_too_much
 from .bridge import wait_for
 from .environ import ScopeHeaders, build_environ, decode, path_info, server_of
 from .globals import current_app
+from .gone import missing_from
 
 if t.TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
     from werkzeug.routing import Rule
 
-    from .typing import Scope
+    from .typing import JSONValue, Scope
 
 
 @cache
@@ -90,7 +91,7 @@ class Request(RequestBase):
     _scope: Scope | None = None
     _stream: t.IO[bytes] | None = None
     # Whether these were made; to look into `__dict__` would cost each request more.
-    has_environ = False
+    has_environ: bool = False
     _has_form = False
 
     if not t.TYPE_CHECKING:  # declared by Werkzeug, set in its initialiser; here they wait until they are asked for
@@ -143,13 +144,14 @@ class Request(RequestBase):
     def _input(self) -> t.IO[bytes]:
         return self._stream or BytesIO()
 
-    @cached_property
-    def environ(self) -> WSGIEnvironment:
-        assert self._scope is not None
-        self.has_environ = True
-        environ = build_environ(self._scope, self._input)
-        environ["werkzeug.request"] = self  # let go when the context closes
-        return environ
+    if not t.TYPE_CHECKING:  # declared by Werkzeug
+
+        @cached_property
+        def environ(self) -> WSGIEnvironment:
+            self.has_environ = True
+            environ = build_environ(self._scope, self._input)
+            environ["werkzeug.request"] = self  # let go when the context closes
+            return environ
 
     @property
     def endpoint(self) -> str | None:
@@ -195,6 +197,16 @@ class Request(RequestBase):
     def want_form_data_parsed(self) -> bool:
         return bool(self.headers.get("Content-Type"))
 
+    if t.TYPE_CHECKING:
+
+        @property
+        def json(self) -> JSONValue: ...
+        @t.overload
+        def get_json(self, force: bool = ..., silent: t.Literal[False] = ..., cache: bool = ...) -> JSONValue: ...
+        @t.overload
+        def get_json(self, force: bool = ..., silent: bool = ..., cache: bool = ...) -> JSONValue | None: ...
+        def get_json(self, force: bool = False, silent: bool = False, cache: bool = True) -> t.Any: ...
+
     def close(self) -> None:
         """Close uploaded files, if there are any."""
         if self._has_form:
@@ -231,6 +243,7 @@ class _LazyHeaders:
 class Response(ResponseBase):
     """Flask's response: text/html, and a body that may also be an async iterable."""
 
+    response: Iterable[str] | Iterable[bytes]
     _content_type: str
     _whole: t.Sequence[bytes] = ()
     if not t.TYPE_CHECKING:
@@ -319,7 +332,7 @@ def _encode_all(pieces: Iterable[t.Any]) -> Iterator[bytes]:
 
 def iterate_sync(iterable: AsyncIterable[t.Any]) -> Iterator[t.Any]:
     """An async iterable for a WSGI server: each piece is awaited on the loop while the server's thread waits."""
-    iterator = aiter(iterable)
+    iterator: t.Any = aiter(iterable)
     context = copy_context()  # one for all pieces: a context that the first one pushes is popped by the last
     try:
         while (piece := wait_for(_next_piece(iterator), context)) is not _END:
@@ -337,3 +350,7 @@ async def _next_piece(iterator: AsyncIterator[t.Any]) -> t.Any:
         return await anext(iterator)
     except StopAsyncIteration:
         return _END
+
+
+if not t.TYPE_CHECKING:  # for type checkers a missing name stays an error
+    __getattr__ = missing_from(__name__)

@@ -12,11 +12,11 @@ from werkzeug.exceptions import BadRequest
 from werkzeug.wrappers import Response as ResponseBase
 
 from .body import MAX_DIGITS, UnreadInput
-from .bridge import DRIVEN, drive
 from .ctx import RequestContext
 from .dispatch import handle
 from .responding import BODILESS_STATUS, answers_natively, final_headers, whole_body
 from .routing import find_fast, is_plain_host
+from .steps import DRIVEN, drive
 
 if t.TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment

@@ -106,7 +106,8 @@ class TestModules:
 
 class TestMetadata:
     def test_version(self):
-        out = check("import asyncflask.as_flask, importlib.metadata as m; print(m.version('flask'), m.version('Flask'))")
+        code = "import asyncflask.as_flask, importlib.metadata as m; print(m.version('flask'), m.version('Flask'))"
+        out = check(code)
         assert out.split() == [FLASK_VERSION] * 2
 
     def test_where_no_flask_is_installed(self, tmp_path):
@@ -133,7 +134,8 @@ class TestMetadata:
 
     def test_other_distributions_stay(self):
         check(
-            "import importlib.metadata as m; before = m.version('werkzeug'); count = len({*m.packages_distributions()})\n"
+            "import importlib.metadata as m\n"
+            "before, count = m.version('werkzeug'), len({*m.packages_distributions()})\n"
             "import asyncflask.as_flask\n"
             "assert m.version('werkzeug') == before and len({*m.packages_distributions()}) == count\n"
             "assert m.packages_distributions()['flask'][0] == 'Flask'\n"
@@ -161,9 +163,8 @@ class TestCommands:
         assert "asyncflask --as-flask" in done.stderr
 
     def test_commands_of_the_application(self, site):
-        (site / "app.py").write_text(
-            f"{SITE}\n@app.cli.command()\ndef where():\n    flask.cli.click.echo(type(flask.current_app._get_current_object()).__module__)\n"
-        )
+        command = "@app.cli.command()\ndef where():\n    print(type(flask.current_app._get_current_object()).__module__)\n"
+        (site / "app.py").write_text(f"{SITE}\n\n{command}")
         done = asyncflask("--as-flask", "where", cwd=site)
         assert done.stdout.strip() == "asyncflask.app", done.stderr
 

@@ -17,7 +17,8 @@ import pytest
 from edge import get, wait_until
 
 from asyncflask import Flask, bridge, copy_current_request_context, current_app, g, nonblocking, request
-from asyncflask.bridge import ANYWHERE, LOOP, THREAD, drive, kind_of, mailbox_of, run_in_thread, wait_for
+from asyncflask.bridge import mailbox_of, run_in_thread, wait_for
+from asyncflask.steps import ANYWHERE, LOOP, THREAD, drive, kind_of
 from asyncflask.wrappers import iterate_sync
 
 PATIENCE = 5

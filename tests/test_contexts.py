@@ -420,6 +420,40 @@ def test_copy_current_request_context_in_threads(web: Web):
     return web.client(app).get("/").text, log
 
 
+@pytest.mark.parametrize("face", ["wsgi", "asgi"])
+def test_one_copied_function_runs_in_several_threads_at_once(face):
+    app = asyncflask.Flask("app")
+    together = threading.Barrier(4, timeout=10)
+    torn_down = []
+    app.teardown_request(torn_down.append)
+
+    @app.route("/<word>")
+    def index(word):
+        answers, errors = [], []
+
+        @asyncflask.copy_current_request_context
+        def work(number):
+            asyncflask.g.number = number
+            together.wait()
+            answers.append((asyncflask.request.view_args["word"], number == asyncflask.g.number))
+
+        def run(number):
+            try:
+                work(number)
+            except Exception as error:
+                errors.append(repr(error))
+
+        threads = [threading.Thread(target=run, args=(number,)) for number in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        return {"answers": answers, "errors": errors}
+
+    assert app.test_client(face=face).get("/here").json == {"answers": [["here", True]] * 4, "errors": []}
+    assert torn_down == [None] * 5
+
+
 @both_faces
 def test_copy_current_request_context_in_tasks(face):
     app = asyncflask.Flask("app")

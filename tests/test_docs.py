@@ -20,6 +20,7 @@ ROOT = Path(__file__).parent.parent
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
 MORE_PAGES = [ROOT / name for name in ("CONTRIBUTING.md", "benchmarks/README.md", "examples/tour/README.md")]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+NAMED = re.compile(r"^<!-- file: (\S+) -->\n```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 BIN = Path(sys.executable).parent
 
 # How each server is told its port.
@@ -38,15 +39,17 @@ def blocks(language: str) -> list[tuple[str, str]]:
     return [(page.name, match[2]) for page, match in found if match[1] == language]
 
 
-HELLO = next(code for page, code in blocks("python") if page == "README.md")
+# What a page says is in a file of that name.
+FILES = {name: code for page in PAGES for name, code in NAMED.findall(page.read_text())}
 COMMANDS = sorted({line for _, text in blocks("sh") for line in text.splitlines() if line})
 IN_CI = [line for line in COMMANDS if line.startswith("python3 -m venv")]
-SERVED = [line for line in COMMANDS if re.search(r"hello:app|hello run", line)]
+SERVED = [line for line in COMMANDS if line not in IN_CI and re.search(r":app$| run( --debug)?$", line)]
 PRINTED = [line for line in COMMANDS if line not in IN_CI and line not in SERVED]
 
 
 @pytest.mark.parametrize(("page", "code"), blocks("python"))
 def test_example(page: str, code: str, tmp_path: Path) -> None:
+    write_files(tmp_path)
     module = tmp_path / "example.py"
     module.write_text(code)
     subprocess.run([sys.executable, "-W", "error", module], check=True, env=environment(), timeout=30)
@@ -54,7 +57,7 @@ def test_example(page: str, code: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("command", SERVED)
 def test_server(command: str, tmp_path: Path) -> None:
-    (tmp_path / "hello.py").write_text(HELLO)
+    write_files(tmp_path)
     port = free_port()
     name, *arguments = shlex.split(command)
     if not (BIN / name).exists():
@@ -66,7 +69,6 @@ def test_server(command: str, tmp_path: Path) -> None:
             [BIN / name, *arguments], cwd=tmp_path, env=environment(), stdout=log, stderr=log, start_new_session=True
         )
     try:
-        assert fetch(f"http://127.0.0.1:{port}/", server) == b"Hello from a worker thread"
         assert b'"hello":' in fetch(f"http://127.0.0.1:{port}/hello/you", server).replace(b'": "', b'":"')
     finally:
         os.killpg(server.pid, signal.SIGKILL)
@@ -75,13 +77,13 @@ def test_server(command: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("command", PRINTED)
 def test_command(command: str, tmp_path: Path) -> None:
-    (tmp_path / "hello.py").write_text(HELLO)
+    write_files(tmp_path)
     name, *arguments = shlex.split(command)
     done = subprocess.run(
         [BIN / name, *arguments], cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=30
     )
     assert done.returncode == 0, done.stderr
-    assert re.search(r"hello +GET +/hello/<name> +loop", done.stdout)
+    assert re.search(r"hello +GET +/hello/<name> +(loop|thread)", done.stdout)
 
 
 @pytest.mark.parametrize("name", ["tests", "tour"])
@@ -95,6 +97,11 @@ def test_set_up_commands_are_run_by_ci(name: str) -> None:
 def test_links_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\((?!http)([^)#]+)", page.read_text()):
         assert (page.parent / target).exists(), target
+
+
+def write_files(folder: Path) -> None:
+    for name, code in FILES.items():
+        (folder / name).write_text(code)
 
 
 def environment() -> dict[str, str]:

@@ -16,7 +16,8 @@ LONGEST = 600
 # Each module may import, at module level, only from those before it.
 FLOORS = (
     # ground
-    *("typing", "globals", "signals", "config", "overrides", "gone", "alias", "hooks", "workers", "bridge", "runner"),
+    *("typing", "gone", "globals", "hints", "signals", "config", "overrides", "alias", "hooks"),
+    *("workers", "bridge", "steps", "runner"),
     # messages
     *("json.provider", "json", "json.tag", "body", "environ", "wrappers", "wrapped", "debughelpers", "responding"),
     # services
@@ -30,7 +31,8 @@ FLOORS = (
     # application
     *("app", "__init__"),
     # tools
-    *("discovery", "commands", "listening", "devserver", "reloading", "debugger", "serving", "transport", "testing", "cli"),
+    *("discovery", "envfiles", "commands", "listening", "devserver", "reloading", "debugger", "serving"),
+    *("transport", "testing", "shell", "cli"),
     *("__main__", "as_flask"),
 )
 FILES = {

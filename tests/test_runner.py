@@ -16,8 +16,9 @@ import pytest
 from edge import Exchange, get, get_many, wait_until
 
 from asyncflask import Flask, copy_current_request_context, g, nonblocking, request, session, stream_with_context
-from asyncflask.bridge import LOOP, THREAD, TO_LOOP, TO_THREAD, run_in_thread, wait_for
+from asyncflask.bridge import run_in_thread, wait_for
 from asyncflask.runner import Runner
+from asyncflask.steps import LOOP, THREAD, TO_LOOP, TO_THREAD
 from asyncflask.workers import Overloaded, WorkerPool
 
 PATIENCE = 5

@@ -6,6 +6,7 @@ import json as _json
 import typing as t
 
 from ..globals import _cv_app, current_app
+from ..gone import missing_from
 from .provider import JSONProvider, _default
 
 if t.TYPE_CHECKING:
@@ -43,3 +44,7 @@ def load(fp: t.IO[t.AnyStr], **kwargs: t.Any) -> t.Any:
 def jsonify(*args: t.Any, **kwargs: t.Any) -> Response:
     """A JSON response: one value, several as a list, or keywords as an object."""
     return current_app.json.response(*args, **kwargs)
+
+
+if not t.TYPE_CHECKING:  # for type checkers a missing name stays an error
+    __getattr__ = missing_from(__name__)

@@ -16,50 +16,57 @@ from werkzeug.http import http_date, parse_date
 from . import dumps, loads
 from .provider import _COMPACT
 
-
-def _left_to_subclasses(self: JSONTag, value: t.Any) -> t.Any:
-    raise NotImplementedError
+Convert = t.Callable[[t.Any], t.Any]
 
 
 class JSONTag:
     """One type's rule: which values it takes (`check`), and the way there and back. No `key`: no tag."""
 
     __slots__ = ("serializer",)
-    key = ""
-    check = to_json = to_python = _left_to_subclasses
+    key: str = ""
+
+    def __init_subclass__(
+        cls, of: type | None = None, to_json: Convert | None = None, to_python: Convert | None = None
+    ) -> None:
+        """A subclass may name the type it takes and the two conversions in place of the methods."""
+        # The methods are made beforehand: a check runs for every value.
+        made = {
+            "check": of and _is_a(of),
+            "to_json": to_json and _with(to_json),
+            "to_python": to_python and _with(to_python),
+        }
+        for name, method in made.items():
+            if method is not None:
+                setattr(cls, name, method)
 
     def __init__(self, serializer: TaggedJSONSerializer) -> None:
-        self.serializer = serializer
+        self.serializer: TaggedJSONSerializer = serializer
+
+    def check(self, value: t.Any) -> bool:
+        raise NotImplementedError
+
+    def to_json(self, value: t.Any) -> t.Any:
+        raise NotImplementedError
+
+    def to_python(self, value: t.Any) -> t.Any:
+        raise NotImplementedError
 
     def tag(self, value: t.Any) -> dict[str, t.Any]:
         return {self.key: self.to_json(value)}
 
 
-# What the tags below are put together from. They are methods made beforehand: a check runs for every value.
-
-
-def _is_a(python_type: type) -> t.Any:
+def _is_a(python_type: type) -> t.Callable[[JSONTag, t.Any], bool]:
     def check(self: JSONTag, value: t.Any) -> bool:
         return isinstance(value, python_type)
 
     return check
 
 
-def _with(convert: t.Callable[[t.Any], t.Any]) -> t.Any:
+def _with(convert: Convert) -> t.Callable[[JSONTag, t.Any], t.Any]:
     def converted(self: JSONTag, value: t.Any) -> t.Any:
         return convert(value)
 
     return converted
-
-
-def _tag_items(self: JSONTag, value: t.Any) -> t.Any:
-    return list(map(self.serializer.tag, value))
-
-
-def _tag_values(self: JSONTag, value: t.Any) -> t.Any:
-    # JSON turns every key into a string: only the values can be tagged.
-    tag = self.serializer.tag
-    return {key: tag(item) for key, item in value.items()}
 
 
 class TagDict(JSONTag):
@@ -80,53 +87,61 @@ class TagDict(JSONTag):
         return {key[:-2]: item}
 
 
-class PassDict(JSONTag):
+class PassDict(JSONTag, of=dict):
     __slots__ = ()
-    check = _is_a(dict)
-    to_json = tag = _tag_values
+
+    def to_json(self, value: t.Any) -> t.Any:
+        # JSON turns every key into a string: only the values can be tagged.
+        tag = self.serializer.tag
+        return {key: tag(item) for key, item in value.items()}
+
+    if not t.TYPE_CHECKING:
+        tag = to_json
 
 
-class TagTuple(JSONTag):
+class PassList(JSONTag, of=list):
+    __slots__ = ()
+
+    def to_json(self, value: t.Any) -> t.Any:
+        return list(map(self.serializer.tag, value))
+
+    if not t.TYPE_CHECKING:
+        tag = to_json
+
+
+class TagTuple(JSONTag, of=tuple, to_python=tuple):
     __slots__ = ()
     key = " t"
-    check, to_json, to_python = _is_a(tuple), _tag_items, _with(tuple)
+
+    def to_json(self, value: t.Any) -> t.Any:
+        return list(map(self.serializer.tag, value))
 
 
-class PassList(JSONTag):
-    __slots__ = ()
-    check = _is_a(list)
-    to_json = tag = _tag_items
-
-
-class TagBytes(JSONTag):
+class TagBytes(JSONTag, of=bytes, to_json=lambda data: b64encode(data).decode("ascii"), to_python=b64decode):
     __slots__ = ()
     key = " b"
-    check, to_json, to_python = _is_a(bytes), _with(lambda data: b64encode(data).decode("ascii")), _with(b64decode)
 
 
-class TagMarkup(JSONTag):
+class TagMarkup(JSONTag, to_json=lambda item: str(item.__html__()), to_python=Markup):
     """Anything with ``__html__()``; it comes back as `Markup`."""
 
     __slots__ = ()
     key = " m"
-    to_json, to_python = _with(lambda item: str(item.__html__())), _with(Markup)
 
     def check(self, value: t.Any) -> bool:
         return callable(getattr(value, "__html__", None))
 
 
-class TagUUID(JSONTag):
+class TagUUID(JSONTag, of=UUID, to_json=lambda uuid: uuid.hex, to_python=UUID):
     __slots__ = ()
     key = " u"
-    check, to_json, to_python = _is_a(UUID), _with(lambda uuid: uuid.hex), _with(UUID)
 
 
-class TagDateTime(JSONTag):
+class TagDateTime(JSONTag, of=datetime, to_json=http_date, to_python=parse_date):
     """A datetime in whole seconds; it comes back in UTC."""
 
     __slots__ = ()
     key = " d"
-    check, to_json, to_python = _is_a(datetime), _with(http_date), _with(parse_date)
 
 
 class TaggedJSONSerializer:

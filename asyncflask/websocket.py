@@ -1,0 +1,179 @@
+"""The Websocket: the request that opened a connection, and the connection (ASGI specification, "WebSocket").
+
+A connection is `connecting` until `accept`, which the first `receive` or `send` implies; then open until one side closes.
+"""
+
+from __future__ import annotations
+
+import typing as t
+from collections.abc import AsyncIterator, Iterable
+
+from anyio import Lock
+from werkzeug.datastructures import Headers
+
+from .signals import websocket_received, websocket_sent
+from .steps import settle
+from .wrappers import Request
+
+if t.TYPE_CHECKING:
+    from blinker import NamedSignal
+
+    from .typing import Message, Receive, Scope, Send
+
+CONNECTING, OPEN, CLOSED = "connecting", "open", "closed"
+# RFC 6455 7.4.1
+NORMAL, GOING_AWAY, NO_STATUS, ABNORMAL, INTERNAL_ERROR = 1000, 1001, 1005, 1006, 1011
+
+
+class WebsocketDisconnect(Exception):
+    """The connection is closed: by the client, by the server, or by `close`. `code` is RFC 6455's."""
+
+    def __init__(self, code: int = NO_STATUS, reason: str = "") -> None:
+        super().__init__(f"The websocket is closed: {code}{f' {reason}' if reason else ''}.")
+        self.code = code
+        self.reason = reason
+
+
+class Connection:
+    """One websocket connection over an ASGI server. Several tasks may receive and send at once."""
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.state = CONNECTING
+        self.closed = WebsocketDisconnect()  # why, once the state says so
+        self.can_deny = "websocket.http.response" in scope.get("extensions", ())
+        self._receive = receive
+        self._send = send
+        self._accepting = Lock()
+
+    async def accept(self, headers: Iterable[tuple[bytes, bytes]], subprotocol: str | None) -> bool:
+        """Whether it was this call that opened the connection. Raises WebsocketDisconnect."""
+        async with self._accepting:
+            if self.state is OPEN:
+                return False
+            self._check()
+            await self._pass_on({"type": "websocket.accept", "subprotocol": subprotocol, "headers": list(headers)})
+            self.state = OPEN
+            return True
+
+    async def receive(self) -> str | bytes:
+        while True:
+            self._check()
+            message = await self._receive()
+            if message["type"] == "websocket.disconnect":
+                raise self._note_end(message.get("code") or NO_STATUS, message.get("reason") or "")
+            if message["type"] == "websocket.receive":
+                text: str | None = message.get("text")
+                return t.cast(bytes, message["bytes"]) if text is None else text
+
+    async def send(self, data: str | bytes) -> None:
+        self._check()
+        key = "text" if isinstance(data, str) else "bytes"
+        await self._pass_on({"type": "websocket.send", key: data})
+
+    async def close(self, code: int, reason: str = "") -> None:
+        """Close it, or refuse it while it is connecting (servers answer 403). Without effect if it is closed."""
+        if self.state is not CLOSED:
+            self._note_end(code, reason)
+            await self._pass_on({"type": "websocket.close", "code": code, "reason": reason})
+
+    async def deny(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
+        """Refuse it with an HTTP response; servers without the extension answer 403."""
+        if not self.can_deny:
+            return await self.close(NORMAL)
+        self._note_end(ABNORMAL, "")
+        await self._pass_on({"type": "websocket.http.response.start", "status": status, "headers": headers})
+        await self._pass_on({"type": "websocket.http.response.body", "body": body, "more_body": False})
+
+    def _check(self) -> None:
+        if self.state is CLOSED:
+            raise WebsocketDisconnect(self.closed.code, self.closed.reason)
+
+    def _note_end(self, code: int, reason: str) -> WebsocketDisconnect:
+        self.state = CLOSED
+        self.closed = WebsocketDisconnect(code, reason)
+        return self.closed
+
+    async def _pass_on(self, message: Message) -> None:
+        try:
+            await self._send(message)
+        except OSError as error:  # ASGI 2.4: the client has gone
+            raise self._note_end(ABNORMAL, "") from error
+
+
+class Websocket(Request):
+    """The handshake is a Request: headers, args, cookies, url, view_args. Both sides of the connection are awaited."""
+
+    connection: Connection
+
+    @classmethod
+    def from_connection(cls, scope: Scope, receive: Receive, send: Send) -> t.Self:
+        websocket = cls.from_scope({**scope, "method": "GET"}, None)
+        websocket.connection = Connection(scope, receive, send)
+        return websocket
+
+    @property
+    def requested_subprotocols(self) -> list[str]:
+        """What the client offers in Sec-WebSocket-Protocol, its favourite first."""
+        return [name.strip() for name in self.headers.get("Sec-WebSocket-Protocol", "").split(",") if name.strip()]
+
+    @property
+    def accepted(self) -> bool:
+        return self.connection.state is not CONNECTING
+
+    async def accept(self, headers: t.Any = None, subprotocol: str | None = None) -> None:
+        """Open the connection, if it is not open yet; `headers` as for a response. Raises WebsocketDisconnect."""
+        if subprotocol is not None and subprotocol not in self.requested_subprotocols:
+            raise ValueError(f"The client did not offer the subprotocol {subprotocol!r}.")
+        raw = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in Headers(headers)]
+        await self.connection.accept(raw, subprotocol)
+
+    async def receive(self) -> str | bytes:
+        """The next message: text is a str. Raises WebsocketDisconnect at the end."""
+        await self._open()
+        data = await self.connection.receive()
+        if websocket_received.receivers:
+            await self._tell(websocket_received, data)
+        return data
+
+    async def send(self, data: str | bytes) -> None:
+        """Send text (a str) or bytes; waits while the client is slow. Raises WebsocketDisconnect."""
+        await self._open()
+        await self.connection.send(data)
+        if websocket_sent.receivers:
+            await self._tell(websocket_sent, data)
+
+    async def receive_json(self) -> t.Any:
+        return self.json_module.loads(await self.receive())
+
+    async def send_json(self, *args: t.Any, **kwargs: t.Any) -> None:
+        """Send what `jsonify` would make of the arguments, as text."""
+        await self.send(self.json_module.dumps(_json_value(args, kwargs)))
+
+    async def close(self, code: int = NORMAL, reason: str = "") -> None:
+        """Close the connection; before it is open: refuse it. `reason` may have 123 bytes (RFC 6455 5.5)."""
+        await self.connection.close(code, reason)
+
+    async def __aiter__(self) -> AsyncIterator[str | bytes]:
+        """The messages until the connection is closed."""
+        try:
+            while True:
+                yield await self.receive()
+        except WebsocketDisconnect:
+            return
+
+    async def _open(self) -> None:
+        if self.connection.state is CONNECTING:
+            await self.accept()
+
+    async def _tell(self, signal: NamedSignal, data: str | bytes) -> None:
+        from .globals import current_app
+
+        app = current_app._get_current_object()  # type: ignore[attr-defined]  # a proxy
+        for receiver in signal.receivers_for(app):
+            await settle(receiver(app, message=data))
+
+
+def _json_value(args: tuple[t.Any, ...], kwargs: dict[str, t.Any]) -> t.Any:
+    if args and kwargs:
+        raise TypeError("send_json() takes positional or keyword arguments, not both.")
+    return args[0] if len(args) == 1 else list(args) if args else kwargs
