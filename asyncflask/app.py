@@ -21,7 +21,7 @@ from werkzeug.wsgi import get_host
 from . import bridge, steps, typing as ft
 from .blueprints import refuse_foreign
 from .config import DEFAULT_CONFIG, Config, ConfigAttribute
-from .ctx import AppContext, RequestContext, WebsocketContext, _AppCtxGlobals
+from .ctx import AppContext, RequestContext, _AppCtxGlobals
 from .dispatch import make_plan, run_stage
 from .errors import find_error_handler
 from .flashing import get_flashed_messages
@@ -29,12 +29,13 @@ from .globals import g, request, request_ctx, session
 from .hooks import CONTEXT, HTTP, URL_DEFAULTS, CycleKinds, HookList, ordered
 from .json.provider import DefaultJSONProvider, JSONProvider
 from .logging import create_logger
+from .native import Native
 from .overrides import AppType, facade
 from .paths import find_package, get_debug_flag
 from .plan import Plan, PlanBook
 from .responding import make_response
 from .routing import Map
-from .scaffold import Scaffold, _endpoint_from_view_func, _sentinel, pass_on, setupmethod
+from .scaffold import _endpoint_from_view_func, _sentinel, pass_on, setupmethod
 from .sessions import SecureCookieSessionInterface, SessionInterface
 from .templating import DispatchingJinjaLoader, Environment
 from .urls import build_url
@@ -47,7 +48,6 @@ if t.TYPE_CHECKING:
 
     from .blueprints import Blueprint
     from .testing import FlaskClient, FlaskCliRunner
-    from .websocket import Websocket
 
 
 def _make_timedelta(value: timedelta | int | None) -> timedelta | None:
@@ -58,7 +58,7 @@ def _name_in(names: MutableMapping[str, t.Any], f: t.Any, name: str | None) -> N
     names[name or f.__name__] = f
 
 
-class Flask(Scaffold, metaclass=AppType):
+class Flask(Native, metaclass=AppType):
     """An application: an ASGI and a WSGI callable at once. `import_name` is usually `__name__`."""
 
     aborter_class: type[Aborter] = Aborter
@@ -73,7 +73,6 @@ class Flask(Scaffold, metaclass=AppType):
     test_cli_runner_class: type[FlaskCliRunner] | None = None
     request_class: type[Request] = Request
     response_class: type[Response] = Response
-    websocket_class: type[Websocket]
     session_interface: SessionInterface = SecureCookieSessionInterface()
 
     testing: ConfigAttribute[bool] = ConfigAttribute("TESTING")
@@ -350,9 +349,6 @@ class Flask(Scaffold, metaclass=AppType):
     def request_context(self, environ: WSGIEnvironment) -> RequestContext:
         return RequestContext(self, environ)
 
-    def websocket_context(self, websocket: Websocket) -> WebsocketContext:
-        return WebsocketContext(self, {}, websocket)
-
     def test_request_context(self, *args: t.Any, **kwargs: t.Any) -> RequestContext:
         """A request context for a test; arguments as for werkzeug.test.EnvironBuilder, without `app`."""
         from .testing import EnvironBuilder
@@ -454,13 +450,6 @@ class Flask(Scaffold, metaclass=AppType):
     @facade
     def async_to_sync(self, func: Callable[..., Coroutine[t.Any, t.Any, t.Any]]) -> Callable[..., t.Any]:
         return bridge.to_sync(func)
-
-    def ensure_async(self, func: Callable[..., t.Any]) -> Callable[..., t.Awaitable[t.Any]]:
-        """`func` itself if it is async, else a function to await that runs it in the request's thread."""
-        return func if steps.is_async(func) else self.sync_to_async(func)
-
-    def sync_to_async(self, func: Callable[..., t.Any]) -> Callable[..., t.Awaitable[t.Any]]:
-        return bridge.to_async(func)
 
     # URLs
 
@@ -586,6 +575,10 @@ class Flask(Scaffold, metaclass=AppType):
         answer: Iterable[bytes] = _edge("wsgi")(self, environ, start_response)
         return answer
 
+    @t.overload
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse, /) -> Iterable[bytes]: ...
+    @t.overload
+    def __call__(self, scope: ft.Scope, receive: ft.Receive, send: ft.Send, /) -> Coroutine[t.Any, t.Any, None]: ...
     def __call__(self, *args: t.Any) -> t.Any:
         """`(scope, receive, send)` is ASGI, `(environ, start_response)` is WSGI."""
         return self.asgi_app(*args) if len(args) == 3 else self.wsgi_app(*args)

@@ -234,6 +234,24 @@ class Blueprint(Scaffold):
         return f
 
     @setupmethod
+    def before_app_serving(self, f: ft.T_serving) -> ft.T_serving:
+        """Flask.before_serving."""
+        self.record_once(lambda state: state.app.before_serving_funcs.append(f))
+        return f
+
+    @setupmethod
+    def while_app_serving(self, f: ft.T_while_serving) -> ft.T_while_serving:
+        """Flask.while_serving."""
+        self.record_once(lambda state: state.app.while_serving_funcs.append(f))
+        return f
+
+    @setupmethod
+    def after_app_serving(self, f: ft.T_serving) -> ft.T_serving:
+        """Flask.after_serving."""
+        self.record_once(lambda state: state.app.after_serving_funcs.append(f))
+        return f
+
+    @setupmethod
     def app_errorhandler(self, code: type[Exception] | int) -> Callable[[ft.T_error_handler], ft.T_error_handler]:
         """errorhandler for every request."""
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import threading
 import typing as t
+from asyncio import CancelledError
 from types import FrameType
 
 from uvicorn import Config, Server
@@ -44,14 +46,22 @@ class DevServer(Server):
             self.deadline = exit_later(128 + self.signal)
 
     def run(self, sockets: list[socket.socket] | None = None) -> None:
+        log = logging.getLogger("uvicorn.error")
+        log.addFilter(self._is_worth_telling)
         try:
             super().run(sockets)
         except KeyboardInterrupt:
             pass  # all is shut down; uvicorn raises the signal again for its caller
         finally:
+            log.removeFilter(self._is_worth_telling)
             self.stopped.set()
             if self.deadline is not None:
                 self.deadline.cancel()
+
+    def _is_worth_telling(self, record: logging.LogRecord) -> bool:
+        """What is cancelled at the end, such as a stream, is no error of the application."""
+        error = record.exc_info[1] if record.exc_info else None
+        return not (self.should_exit and isinstance(error, CancelledError))
 
 
 def exit_later(status: int) -> threading.Timer:

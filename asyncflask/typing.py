@@ -108,6 +108,8 @@ RouteCallable = Callable[..., ResponseReturnValue] | Callable[..., Awaitable[Res
 BeforeWebsocketCallable = BeforeRequestCallable
 AfterWebsocketCallable = Callable[[t.Any], t.Any]
 WebsocketCallable = Callable[..., Awaitable[ResponseReturnValue | None]] | Callable[..., ResponseReturnValue | None]
+ServingCallable = Callable[[], object] | Callable[[], Awaitable[object]]
+WhileServingCallable = Callable[[], Iterator[t.Any]] | Callable[[], AsyncIterator[t.Any]]
 
 # A decorator gives back the type it was given.
 T_route = t.TypeVar("T_route", bound=RouteCallable)
@@ -117,6 +119,8 @@ T_after_request = t.TypeVar(
     "T_after_request", bound=Callable[[t.Any], "Response"] | Callable[[t.Any], Awaitable["Response"]]
 )
 T_websocket = t.TypeVar("T_websocket", bound=WebsocketCallable)
+T_serving = t.TypeVar("T_serving", bound=ServingCallable)
+T_while_serving = t.TypeVar("T_while_serving", bound=WhileServingCallable)
 T_before_websocket = t.TypeVar("T_before_websocket", bound=BeforeWebsocketCallable)
 T_after_websocket = t.TypeVar("T_after_websocket", bound=AfterWebsocketCallable)
 T_teardown = t.TypeVar("T_teardown", bound=TeardownCallable)

@@ -149,7 +149,9 @@ class Websocket(Request):
         """Send what `jsonify` would make of the arguments, as text."""
         await self.send(self.json_module.dumps(_json_value(args, kwargs)))
 
-    async def close(self, code: int = NORMAL, reason: str = "") -> None:
+    async def close(  # type: ignore[override]  # of a request: the uploaded files, which a websocket has not
+        self, code: int = NORMAL, reason: str = ""
+    ) -> None:
         """Close the connection; before it is open: refuse it. `reason` may have 123 bytes (RFC 6455 5.5)."""
         await self.connection.close(code, reason)
 

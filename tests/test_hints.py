@@ -772,9 +772,8 @@ except ImportError as error:
 """
     command = [sys.executable, "-W", "error", "-c", code]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
-    # Without its source, '-c' names no expression; the types are known.
     assert done.stderr.count("Hint: ") == 2, done.stderr
-    assert done.stderr.count("is sync, in async views too") == 2
+    assert done.stderr.count("leave out the 'await'") == 2
     assert "It is gone from Flask" in done.stdout
 
 

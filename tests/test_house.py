@@ -25,7 +25,7 @@ FLOORS = (
     # registration
     *("scaffold", "blueprints", "views", "errors"),
     # execution
-    *("plan", "ctx", "dispatch"),
+    *("plan", "ctx", "dispatch", "native"),
     # edges
     *("asgi", "wsgi"),
     # application

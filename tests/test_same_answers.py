@@ -9,11 +9,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent / "contract"))  # the helpers for real servers
 
-from contract_message import Answer
+from contract_message import HOST, Answer
 from same.comparing import find_differences
 from same.differences import DIFFERENCES
-from same.questions import Step, make_cases, make_proxied_cases
-from same.site_servers import HERE, ON_GUNICORN, REFERENCE, SiteServer, play_everywhere, serve_everywhere
+from same.questions import Step, make_cases, make_mounted_cases, make_proxied_cases
+from same.site_servers import HERE, ON_GUNICORN, PREFIX, REFERENCE, SiteServer, play_everywhere, serve_everywhere
 
 Answers = dict[str, list[Answer]]
 ASGI = {"asyncflask run", "uvicorn"}
@@ -64,6 +64,16 @@ def compare(answers: dict[str, Answers]) -> dict[tuple[str, str], str]:
     found = {(name, case): how for name, seen in answers.items() for case, how in find_differences(seen, reference)}
     others = dict(find_differences(answers["gunicorn"], on_gunicorn))
     return {(name, case): how for (name, case), how in found.items() if name != "gunicorn" or case in others}
+
+
+def test_same_answers_below_a_path(tmp_path: Path) -> None:
+    with serve_everywhere("flask_site", tmp_path, mounted=True) as servers:
+        check_identities(servers)
+        answers = play_everywhere(servers, make_mounted_cases())
+    reference = answers.pop(ON_GUNICORN)
+    assert reference["GET /folder"][0].get("Location") == f"http://{HOST}{PREFIX}/folder/"
+    assert [*find_differences(answers["gunicorn"], reference)] == []
+    assert [*find_differences(answers["uvicorn"], reference)] == []
 
 
 def test_wsgi_middleware_over_asgi(tmp_path: Path) -> None:

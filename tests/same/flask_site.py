@@ -94,17 +94,12 @@ def echo(rest):
 
 @app.route("/environ/<path:rest>")
 def show_environ(rest):
-    names = ("REQUEST_METHOD", "SCRIPT_NAME", "PATH_INFO", "QUERY_STRING", "SERVER_PROTOCOL", "REMOTE_ADDR")
-    more = (
-        "HTTP_HOST",
-        "HTTP_X_TWICE",
-        "CONTENT_TYPE",
-        "CONTENT_LENGTH",
-        "HTTP_COOKIE",
-        "wsgi.version",
-        "wsgi.url_scheme",
+    names = (
+        *("REQUEST_METHOD", "SCRIPT_NAME", "PATH_INFO", "QUERY_STRING", "SERVER_PROTOCOL", "REMOTE_ADDR", "HTTP_HOST"),
+        *("HTTP_X_TWICE", "HTTP_COOKIE", "CONTENT_TYPE", "CONTENT_LENGTH"),
+        *("wsgi.version", "wsgi.url_scheme", "wsgi.run_once"),
     )
-    return {name: request.environ.get(name) for name in (*names, *more, "wsgi.run_once")}
+    return {name: request.environ.get(name) for name in names}
 
 
 @app.get("/args")

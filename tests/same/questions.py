@@ -443,3 +443,14 @@ def make_proxied_cases(forwarded: Headers) -> dict[str, list[Step]]:
         cases[f"chunked {name}"] = [Step("POST", "/seen", headers, b"a body" * 20_000, chunked=True)]
         cases[f"OPTIONS {name}"] = [Step("OPTIONS", "/seen", headers)]
     return cases
+
+
+def make_mounted_cases() -> dict[str, list[Step]]:
+    """What the site is asked below a path, where all that it builds must begin with it."""
+    targets = """
+    / /echo/a%20b?q=1 /environ/x?y /urls /folder /folder/ /redirect-absolute /nowhere /de/shop/ /static/css/site.css
+    /static/nothing /page/about /cookies/set /gr%C3%BCn/%C3%9F /deep/pre/x /pre/leaf /leaf /abort/404 /raise/value
+    """
+    cases = dict(itertools.chain(ask_each(targets.split()), ask_each(targets.split(), "HEAD")))
+    log_in = Step("POST", "/login", FORM, b"name=ann")
+    return {**cases, "log in": [Step("GET", "/login"), log_in, Step("GET", "/"), Step("GET", "/logout")]}

@@ -38,6 +38,13 @@ COMMANDS = {
     "uvicorn": ON_UVICORN.replace(APP, "served_{site}:app"),
     "gunicorn": IN_GUNICORN.replace(APP, "served_{site}:app"),
 }
+PREFIX = "/pre"
+# Below a path. gunicorn is told by SCRIPT_NAME and takes the prefix off; uvicorn expects a proxy to have done that.
+MOUNTED = {
+    ON_GUNICORN: COMMANDS[ON_GUNICORN],
+    "gunicorn": COMMANDS["gunicorn"],
+    "uvicorn": f"{COMMANDS['uvicorn']} --root-path {PREFIX}",
+}
 REPEATS = 500
 CUT = Answer(0, [], b"")  # the connection ended before the answer did
 
@@ -45,13 +52,14 @@ CUT = Answer(0, [], b"")  # the connection ended before the answer did
 class SiteServer(ServerClient):
     """One server of one site in `folder`, in a process of its own."""
 
-    def __init__(self, name: str, site: str, folder: Path) -> None:
+    def __init__(self, name: str, command: str, folder: Path, mounted: bool) -> None:
         self.name = name
+        self.mounted = mounted
         self.folder = folder
         self.port = find_free_port()
         self.log = tempfile.TemporaryFile()
         self.seen = 0
-        self.process = self.start(COMMANDS[name].format(site=site, port=self.port))
+        self.process = self.start(command.format(port=self.port))
 
     def start(self, command: str) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
@@ -68,7 +76,8 @@ class SiteServer(ServerClient):
         clean = {name: value for name, value in os.environ.items() if not name.startswith(("FLASK_", "WERKZEUG_"))}
         path = os.pathsep.join([str(self.folder), *filter(None, sys.path)])
         # One seed, since the order of sets is by hash, in Allow for one.
-        return {**clean, **ENVIRONMENT, "PYTHONPATH": path, "PYTHONHASHSEED": "0"}
+        mount = {"SCRIPT_NAME": PREFIX} if self.mounted else {}
+        return {**clean, **ENVIRONMENT, **mount, "PYTHONPATH": path, "PYTHONHASHSEED": "0"}
 
     def is_ready(self) -> bool:
         with suppress(OSError, Closed):
@@ -76,6 +85,8 @@ class SiteServer(ServerClient):
         return False
 
     def ask(self, question: Question) -> Answer:
+        if self.mounted and self.name != "uvicorn":
+            question = question._replace(target=PREFIX + question.target)
         try:
             return super().ask(question)
         except (h11.RemoteProtocolError, Closed):
@@ -123,13 +134,13 @@ def keep_cookies(jar: dict[str, str], answer: Answer) -> None:
 
 
 @contextmanager
-def serve_everywhere(site: str, folder: Path) -> Iterator[dict[str, SiteServer]]:
+def serve_everywhere(site: str, folder: Path, mounted: bool = False) -> Iterator[dict[str, SiteServer]]:
     """All servers of `site` at once; each must end well and without an alarm in its log."""
     make_folder(site, folder)
     with ExitStack() as stack:
         servers = {}
-        for name in COMMANDS:
-            servers[name] = SiteServer(name, site, folder)
+        for name, command in (MOUNTED if mounted else COMMANDS).items():
+            servers[name] = SiteServer(name, command.replace("{site}", site), folder, mounted)
             stack.callback(servers[name].discard)
         for server in servers.values():
             server.wait_until_ready()

@@ -32,7 +32,10 @@ from asyncflask.ctx import AppContext, RequestContext
 from asyncflask.json.tag import JSONTag
 from asyncflask.sessions import SecureCookieSession, SecureCookieSessionInterface, SessionInterface, SessionMixin
 from asyncflask.testing import FlaskClient, FlaskCliRunner
-from asyncflask.typing import BeforeRequestCallable, ResponseReturnValue, RouteCallable
+from asyncflask.typing import ASGIApp, BeforeRequestCallable, ResponseReturnValue, RouteCallable
+
+if t.TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIApplication
 
 
 def read_request() -> None:
@@ -189,6 +192,10 @@ def configure(app: Flask) -> None:
     def note(sender: Flask, **values: t.Any) -> None: ...
 
     template_rendered.connect(note, app)
+
+
+def serve(app: Flask) -> tuple[WSGIApplication, ASGIApp]:
+    return app, app
 
 
 def use_tools(app: Flask) -> None:

@@ -1,0 +1,126 @@
+"""What Quart adds to Flask's application: websockets, the serving life, background tasks, mounts, an async client.
+
+A table of contents: each method names the module that does the work, which is imported when it is first needed.
+"""
+
+from __future__ import annotations
+
+import os
+import typing as t
+from collections.abc import Awaitable, Callable
+
+from . import bridge, steps, typing as ft
+from .ctx import WebsocketContext
+from .scaffold import Scaffold, setupmethod
+
+if t.TYPE_CHECKING:
+    from asyncio import Event
+
+    from .async_testing import AsyncClient, TestApp
+    from .background import BackgroundTasks
+    from .websocket import Websocket
+
+
+class Native(Scaffold):
+    """The async side of the class Flask."""
+
+    websocket_class: type[Websocket]
+
+    def __init__(
+        self,
+        import_name: str,
+        static_folder: str | os.PathLike[str] | None = None,
+        static_url_path: str | None = None,
+        template_folder: str | os.PathLike[str] | None = None,
+        root_path: str | None = None,
+    ) -> None:
+        super().__init__(import_name, static_folder, static_url_path, template_folder, root_path)
+        self.before_serving_funcs: list[ft.ServingCallable] = []
+        self.while_serving_funcs: list[ft.WhileServingCallable] = []
+        self.after_serving_funcs: list[ft.ServingCallable] = []
+        self.mounts: dict[str, ft.ASGIApp] = {}
+
+    def websocket_context(self, websocket: Websocket) -> WebsocketContext:
+        return WebsocketContext(t.cast(t.Any, self), {}, websocket)
+
+    # Sync and async
+
+    def ensure_async(self, func: Callable[..., t.Any]) -> Callable[..., Awaitable[t.Any]]:
+        """`func` itself if it is async, else a function to await that runs it in the request's thread."""
+        return func if steps.is_async(func) else self.sync_to_async(func)
+
+    def sync_to_async(self, func: Callable[..., t.Any]) -> Callable[..., Awaitable[t.Any]]:
+        return bridge.to_async(func)
+
+    # Serving
+
+    @setupmethod
+    def before_serving(self, f: ft.T_serving) -> ft.T_serving:
+        """Runs once in each process, before the first request; sync or async. An error stops the server."""
+        self.before_serving_funcs.append(f)
+        return f
+
+    @setupmethod
+    def while_serving(self, f: ft.T_while_serving) -> ft.T_while_serving:
+        """A generator function, sync or async: up to its `yield` before the first request, the rest at the end."""
+        self.while_serving_funcs.append(f)
+        return f
+
+    @setupmethod
+    def after_serving(self, f: ft.T_serving) -> ft.T_serving:
+        """Runs once in each process, after the last request; sync or async."""
+        self.after_serving_funcs.append(f)
+        return f
+
+    async def startup(self) -> None:
+        """Begin to serve: what a server's lifespan does, for those who serve in a way of their own."""
+        from .lifespan import lifespan_of
+
+        await lifespan_of(self).startup()
+
+    async def shutdown(self) -> None:
+        from .lifespan import lifespan_of
+
+        await lifespan_of(self).shutdown()
+
+    @property
+    def shutdown_event(self) -> Event:
+        """Set when the server begins to end; for streams and loops that would otherwise go on."""
+        from .lifespan import lifespan_of
+
+        return lifespan_of(self).shutdown_event
+
+    # Background tasks
+
+    def add_background_task(self, func: Callable[..., t.Any], *args: t.Any, **kwargs: t.Any) -> None:
+        """Run `func`, sync or async, beside the requests, in a copy of the current context; waited for at the end."""
+        self.background_tasks.add(func, *args, **kwargs)
+
+    @property
+    def background_tasks(self) -> BackgroundTasks:
+        from .background import tasks_of
+
+        return tasks_of(self)
+
+    # Other applications
+
+    @setupmethod
+    def mount(self, path: str, app: t.Any) -> None:
+        """Serve an ASGI or WSGI application below `path`."""
+        from .mounting import mount
+
+        mount(self, path, app)
+
+    # Tests
+
+    def async_test_client(self, use_cookies: bool = True, **kwargs: t.Any) -> AsyncClient:
+        """A client to be awaited, on the caller's loop."""
+        from .async_testing import AsyncClient
+
+        return AsyncClient(self, use_cookies, **kwargs)
+
+    def test_app(self) -> TestApp:
+        """`async with app.test_app() as test_app:` serves, start-up and shutdown included, without a server."""
+        from .async_testing import TestApp
+
+        return TestApp(self)
