@@ -22,7 +22,7 @@ MODULES = (
     *("json.tag", "logging", "sessions", "signals", "templating", "testing", "typing", "views", "wrappers"),
 )
 # What Flask keeps in modules of their own, and where it is here.
-SANSIO = {"app": ("app",), "blueprints": ("blueprints",), "scaffold": ("paths", "scaffold")}
+SANSIO: dict[str, tuple[str, ...]] = {"app": ("app",), "blueprints": ("blueprints",), "scaffold": ("paths", "scaffold")}
 
 
 def install() -> None:
@@ -30,7 +30,7 @@ def install() -> None:
 
     Raises RuntimeError where the real Flask was imported before, since names taken from it would stay.
     """
-    root = sys.modules[__package__]
+    root = sys.modules[str(__package__)]
     found = sys.modules.get("flask", root)
     if found is not root:
         raise RuntimeError(

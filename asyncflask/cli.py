@@ -58,13 +58,19 @@ __all__ = [
 ]
 
 
-class CertParamType(click.ParamType):  # type: ignore[type-arg]  # generic only in newer releases of click
+if t.TYPE_CHECKING:
+    ParamType = click.ParamType[t.Any]  # generic only in newer releases of click
+else:
+    ParamType = click.ParamType
+
+
+class CertParamType(ParamType):
     """A certificate: an existing file, ``adhoc``, or the import name of an SSLContext."""
 
     name = "path"
 
     def __init__(self) -> None:
-        self.path_type = click.Path(exists=True, dir_okay=False, resolve_path=True)
+        self.path_type: click.Path = click.Path(exists=True, dir_okay=False, resolve_path=True)
 
     def convert(self, value: t.Any, param: click.Parameter | None, ctx: click.Context | None) -> t.Any:
         try:
@@ -270,7 +276,7 @@ def _install_alias(ctx: click.Context, param: click.Parameter, value: bool) -> N
         raise click.ClickException(str(error)) from None
 
 
-as_flask_option = click.Option(
+as_flask_option: click.Option = click.Option(
     ["--as-flask"],
     is_flag=True,
     is_eager=True,
@@ -279,7 +285,7 @@ as_flask_option = click.Option(
     help="Let 'import flask' mean asyncflask, so that an application written for Flask is served as it is.",
 )
 
-cli = FlaskGroup(
+cli: FlaskGroup = FlaskGroup(
     name="asyncflask",
     params=[as_flask_option],
     help="""\

@@ -26,6 +26,8 @@ if t.TYPE_CHECKING:
     from .app import Flask
 
 F = t.TypeVar("F", bound=Callable[..., t.Any])
+P = t.ParamSpec("P")
+R = t.TypeVar("R")
 
 DEFAULT_FILES = ("wsgi.py", "app.py")
 # `asyncflask.commands` is for plug-ins written for us; Flask's own group is read too.
@@ -46,7 +48,7 @@ class ScriptInfo:
         self.create_app = create_app
         self.data: dict[t.Any, t.Any] = {}
         self.set_debug_flag = set_debug_flag
-        self.load_dotenv_defaults = get_load_dotenv(load_dotenv_defaults)
+        self.load_dotenv_defaults: bool = get_load_dotenv(load_dotenv_defaults)
         self._loaded_app: Flask | None = None
 
     def load_app(self) -> Flask:
@@ -80,7 +82,9 @@ def _import_app(import_path: str) -> Flask:
     return locate_app(prepare_import(path), name[0] if name else None)
 
 
-pass_script_info = click.make_pass_decorator(ScriptInfo, ensure=True)
+def pass_script_info(f: Callable[t.Concatenate[ScriptInfo, P], R]) -> Callable[P, R]:
+    """Decorate a command that takes the `ScriptInfo` first."""
+    return click.make_pass_decorator(ScriptInfo, ensure=True)(f)
 
 
 def finish(result: t.Any) -> t.Any:
@@ -198,7 +202,7 @@ def _load_env_file(ctx: click.Context, param: click.Parameter, value: str | None
 
 # The first two are eager, and in this order: what a file sets is there for --app, and the application is
 # there for --help, which lists its commands.
-env_file_option = click.Option(
+env_file_option: click.Option = click.Option(
     ["-e", "--env-file"],
     type=click.Path(exists=True, dir_okay=False),
     help="Read environment variables from this file, which wins over '.env' and '.flaskenv'. Those which are"
@@ -207,7 +211,7 @@ env_file_option = click.Option(
     expose_value=False,
     callback=_load_env_file,
 )
-app_option = click.Option(
+app_option: click.Option = click.Option(
     ["-A", "--app"],
     metavar="IMPORT",
     help="The Flask application, as 'module:name' or 'module:factory(args)'. The module is a dotted name or a"
@@ -216,10 +220,10 @@ app_option = click.Option(
     expose_value=False,
     callback=_set_app,
 )
-debug_option = click.Option(
+debug_option: click.Option = click.Option(
     ["--debug/--no-debug"], help="Switch debug mode on or off.", expose_value=False, callback=_set_debug
 )
-version_option = click.Option(
+version_option: click.Option = click.Option(
     ["--version"],
     help="Show the versions in use.",
     expose_value=False,

@@ -40,6 +40,7 @@ from .workers import RequestLane
 
 if t.TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
+    from blinker import NamedSignal
 
     from .app import Flask
     from .routing import Match
@@ -275,8 +276,10 @@ class RequestContext(Context):
     """A request's context: `request`, `session`, the URL adapter, and what the dispatcher keeps for it."""
 
     # Set by an edge: what it knows before the context opens.
-    is_websocket = False
-    started, failed, tearing_down = request_started, got_request_exception, request_tearing_down  # signals
+    is_websocket: bool = False
+    started: NamedSignal = request_started
+    failed: NamedSignal = got_request_exception
+    tearing_down: NamedSignal = request_tearing_down
     matched: Match | None = None  # the fast matcher's answer
     cookie: str | None = None  # the Cookie header; None: unknown
     fresh_app_context: bool = False  # never share the application context that surrounds the server
@@ -479,7 +482,9 @@ class WebsocketContext(RequestContext):
     """A request's context whose request is a websocket's handshake: `request` is `websocket` there."""
 
     is_websocket = True
-    started, failed, tearing_down = websocket_started, got_websocket_exception, websocket_tearing_down
+    started = websocket_started
+    failed = got_websocket_exception
+    tearing_down = websocket_tearing_down
     fresh_app_context = True
 
     def forgives(self, error: Exception) -> bool:

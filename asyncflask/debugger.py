@@ -40,7 +40,8 @@ class Debugger:
 
     def __init__(self, app: ASGIApp, host: str, evalex: bool = True) -> None:
         self.app = app
-        self.pages = DebuggedApplication(_stand_in, evalex=evalex, console_init_func=lambda: {"app": app})
+        names = {"app": app}
+        self.pages: DebuggedApplication = DebuggedApplication(_stand_in, evalex, console_init_func=lambda: names)
         self.pages.trusted_hosts.append(host)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

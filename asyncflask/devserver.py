@@ -7,13 +7,15 @@ import os
 import socket
 import threading
 import typing as t
-from asyncio import CancelledError
+from asyncio import CancelledError, sleep
 from types import FrameType
 
 from uvicorn import Config, Server
 
 # Seconds that requests in flight get once the server is told to stop, and after them threads that do not end.
 GRACE = 1
+# Seconds from a connection to its request, when both come while the server stops.
+SETTLING = 0.1
 # Ours over uvicorn's. As in Flask, an application behind a proxy says so itself, with ProxyFix.
 UVICORN_DEFAULTS: dict[str, t.Any] = {
     "interface": "asgi3",
@@ -29,7 +31,7 @@ class DevServer(Server):
     def __init__(self, config: Config) -> None:
         super().__init__(config)
         self.signal: int | None = None
-        self.stopped = threading.Event()
+        self.stopped: threading.Event = threading.Event()
         self.deadline: threading.Timer | None = None
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
@@ -39,6 +41,10 @@ class DevServer(Server):
         super().handle_exit(sig, frame)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for server in self.servers:
+            server.close()
+        # What was accepted a moment ago is still answered. The others go to the next process, if this is a reload.
+        await sleep(SETTLING)
         await super().shutdown(sockets)
         self.stopped.set()
         if self.signal is not None:

@@ -308,7 +308,7 @@ STAGES: dict[str, AsyncStage] = {
 }
 
 
-WEBSOCKET_STAGES = {**STAGES, "finalize_request": finalize_websocket}
+WEBSOCKET_STAGES: dict[str, AsyncStage] = {**STAGES, "finalize_request": finalize_websocket}
 _STAGES_OF = {hooks.HTTP: STAGES, hooks.WEBSOCKET: WEBSOCKET_STAGES}
 
 

@@ -88,7 +88,7 @@ class Place:
     def package(self) -> str:
         """Ours has our name under the alias too."""
         if self.file.startswith(_HERE):
-            return __package__
+            return str(__package__)
         return _first(self.frame.f_globals.get("__name__"))
 
     def is_of_user(self, app: Flask) -> bool:

@@ -68,7 +68,7 @@ class InteractiveConsole(code.InteractiveConsole):
     def __init__(self, names: dict[str, t.Any]) -> None:
         super().__init__(names)
         self.compile.compiler.flags |= ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
-        self.context = copy_context()
+        self.context: Context = copy_context()
 
     def runcode(self, code: CodeType) -> None:
         if not code.co_flags & inspect.CO_COROUTINE:

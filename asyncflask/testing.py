@@ -82,8 +82,8 @@ class FlaskClient(Client):
     def __init__(self, *args: t.Any, face: t.Literal["wsgi", "asgi"] | None = None, **kwargs: t.Any) -> None:
         super().__init__(*args, **kwargs)
         self.face = face or self.face
-        self.preserve_context = False
-        self.environ_base = {"REMOTE_ADDR": "127.0.0.1", "HTTP_USER_AGENT": _get_user_agent()}
+        self.preserve_context: bool = False
+        self.environ_base: dict[str, str] = {"REMOTE_ADDR": "127.0.0.1", "HTTP_USER_AGENT": _get_user_agent()}
         self._new_contexts: list[AbstractContextManager[t.Any]] = []
         self._context_stack = ExitStack()
 

@@ -34,7 +34,7 @@ class Transport:
         self.scope = scope
         self.body: t.IO[bytes] | None = body
         self.left = length  # None: all that there is
-        self.ended = False
+        self.ended: bool = False
         self._messages: asyncio.Queue[Message | None] = asyncio.Queue()
         self._is_held = False  # a message was taken, and its `send` still waits
         self._left = asyncio.Event()

@@ -38,9 +38,9 @@ class Connection:
     """One websocket connection over an ASGI server. Several tasks may receive and send at once."""
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        self.state = CONNECTING
-        self.closed = WebsocketDisconnect()  # why, once the state says so
-        self.can_deny = "websocket.http.response" in scope.get("extensions", ())
+        self.state: str = CONNECTING
+        self.closed: tuple[int, str] = NO_STATUS, ""  # why, once the state says so
+        self.can_deny: bool = "websocket.http.response" in scope.get("extensions", ())
         self._receive = receive
         self._send = send
         self._accepting = Lock()
@@ -86,12 +86,12 @@ class Connection:
 
     def _check(self) -> None:
         if self.state is CLOSED:
-            raise WebsocketDisconnect(self.closed.code, self.closed.reason)
+            raise WebsocketDisconnect(*self.closed)
 
     def _note_end(self, code: int, reason: str) -> WebsocketDisconnect:
         self.state = CLOSED
-        self.closed = WebsocketDisconnect(code, reason)
-        return self.closed
+        self.closed = code, reason
+        return WebsocketDisconnect(code, reason)
 
     async def _pass_on(self, message: Message) -> None:
         try:

@@ -15,8 +15,9 @@ from urllib.parse import urlencode, urlsplit
 
 import pytest
 
-from tests.browser import ROOT, Browser, open_browser, require_browser
-from tests.test_serving import Server
+from tests.browser import Browser, open_browser, require_browser
+from tests.test_development import EXCLUDED
+from tests.test_serving import Server, rewrite
 
 require_browser()
 
@@ -185,9 +186,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
         def run(*arguments: str, command: tuple[str, ...] = (), text: str = SHOP, **environ: str) -> Server:
             folder: Path = tmp_path_factory.mktemp("shop")
             (folder / "shop.py").write_text(text)
-            # The package itself may change while it is being worked on, and no restart is wanted here.
-            excluded = ("--exclude-patterns", f"{ROOT}/*")
-            command = command or ("-m", "asyncflask", "--app", "shop", "run", "--port", "0", *excluded, *arguments)
+            command = command or ("-m", "asyncflask", "--app", "shop", "run", "--port", "0", *EXCLUDED, *arguments)
             server = Server(folder, list(command), environ)
             stack.callback(server.kill)
             server.wait_for("startup complete")
@@ -460,3 +459,20 @@ def test_the_traceback_is_in_the_log_too(server: Server, page: Debugger) -> None
     page.browser.see("ValueError")
     log = server.wait_for(r"(?s)KeyError: 'missing'.*ValueError: nothing for 14")[0]
     assert re.search(r"in help_out", log)
+
+
+def test_broken_code_is_shown_until_the_next_save(look: Look, run: Run) -> None:
+    server = run("--debug")
+    page = look(server)
+    page.open("/fine")
+    page.browser.see("fine")
+    shop = server.output.parent / "shop.py"
+    rewrite(shop, SHOP + "\ndef broken(:\n")
+    server.wait_for("SyntaxError: invalid syntax")
+    page.open("/fine")
+    page.browser.see("SyntaxError: invalid syntax")
+    page.browser.see("def broken(:")
+    rewrite(shop, SHOP.replace('"fine"', '"mended"'))
+    server.wait_for(r"(?s)(startup complete.*){3}")
+    page.open("/fine")
+    page.browser.see("mended")

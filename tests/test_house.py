@@ -19,7 +19,8 @@ FLOORS = (
     *("typing", "gone", "globals", "hints", "signals", "config", "overrides", "alias", "hooks"),
     *("workers", "bridge", "steps", "runner"),
     # messages
-    *("json.provider", "json", "json.tag", "body", "environ", "wrappers", "wrapped", "debughelpers", "responding"),
+    *("json.provider", "json", "json.tag", "body", "environ", "wrappers", "websocket", "wrapped", "debughelpers"),
+    "responding",
     # services
     *("logging", "paths", "streaming", "files", "flashing", "urls", "helpers", "sessions", "templating", "routing"),
     # registration
@@ -27,7 +28,7 @@ FLOORS = (
     # execution
     *("plan", "ctx", "dispatch", "native"),
     # edges
-    *("asgi", "wsgi"),
+    *("asgi_websocket", "asgi", "wsgi"),
     # application
     *("app", "__init__"),
     # tools
