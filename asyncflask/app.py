@@ -34,7 +34,7 @@ from .overrides import AppType, facade
 from .paths import find_package, get_debug_flag
 from .plan import Plan, PlanBook
 from .responding import make_response
-from .routing import Map
+from .routing import Map, make_rule
 from .scaffold import _endpoint_from_view_func, _sentinel, pass_on, setupmethod
 from .sessions import SecureCookieSessionInterface, SessionInterface
 from .templating import DispatchingJinjaLoader, Environment
@@ -320,16 +320,7 @@ class Flask(Native, metaclass=AppType):
         """Add a URL rule and its view. `methods` is GET by default; further options go to Werkzeug's Rule."""
         if endpoint is None:
             endpoint = _endpoint_from_view_func(view_func)
-        methods = _rule_methods(view_func, options.pop("methods", None))
-        if provide_automatic_options is None:
-            provide_automatic_options = getattr(view_func, "provide_automatic_options", None)
-        if provide_automatic_options is None:
-            provide_automatic_options = "OPTIONS" not in methods and self.config["PROVIDE_AUTOMATIC_OPTIONS"]
-            if provide_automatic_options:
-                methods.add("OPTIONS")
-        methods |= set(getattr(view_func, "required_methods", ()))
-        url_rule: t.Any = self.url_rule_class(rule, methods=methods, endpoint=endpoint, **options)
-        url_rule.provide_automatic_options = provide_automatic_options
+        url_rule = make_rule(self, rule, endpoint, view_func, provide_automatic_options, options)
         self.url_map.add(url_rule)
         if view_func is not None:
             self._set_view(endpoint, view_func)
@@ -568,10 +559,15 @@ class Flask(Native, metaclass=AppType):
 
     async def asgi_app(self, scope: ft.Scope, receive: ft.Receive, send: ft.Send) -> None:
         """The application as ASGI 3 knows it."""
-        await _edge("asgi")[scope["type"]](self, scope, receive, send)
+        if self.mounts and (mount := self._find_mount(scope)) is not None:
+            await mount.call_asgi(scope, receive, send)
+        else:
+            await _edge("asgi")[scope["type"]](self, scope, receive, send)
 
     def wsgi_app(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """The application as WSGI knows it (PEP 3333)."""
+        if self.mounts and (mount := self._find_mount(environ)) is not None:
+            return mount.call_wsgi(environ, start_response)
         answer: Iterable[bytes] = _edge("wsgi")(self, environ, start_response)
         return answer
 
@@ -588,11 +584,3 @@ class Flask(Native, metaclass=AppType):
 def _edge(name: str) -> t.Any:
     """What serves a face, imported when first needed: asyncio costs those nothing who do not need it."""
     return import_module(f".{name}", __package__).SERVE
-
-
-def _rule_methods(view_func: t.Any, methods: t.Any) -> set[str]:
-    if methods is None:
-        methods = getattr(view_func, "methods", None) or ("GET",)
-    if isinstance(methods, str):
-        raise TypeError('Allowed methods must be a list of strings, for example: @app.route(..., methods=["POST"])')
-    return {item.upper() for item in methods}

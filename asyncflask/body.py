@@ -3,7 +3,8 @@
 What the first `receive()` brings is kept in memory; often that is all. A larger body is
 
     read through the event loop, piece by piece, when sync code in a worker thread reads it (nothing is stored), or
-    read before the first async step (`load`), since sync access such as `request.form` cannot wait on the loop.
+    read before the first async step (`load`), since sync access such as `request.form` cannot wait on the loop, or
+    read by async code with `async for` (AsyncReading), where the route says `stream_body=True`.
 
 A body that declares more than the limit is never read: the access raises 413. One that stalls gives 408.
 """
@@ -18,11 +19,12 @@ from tempfile import TemporaryFile
 from werkzeug.exceptions import BadRequest, ClientDisconnected, RequestEntityTooLarge, RequestTimeout
 from werkzeug.wsgi import get_input_stream
 
-from .bridge import run_in_thread, wait_for
-from .steps import DRIVEN, Host
+from .bridge import _on_event_loop, run_in_thread, wait_for
+from .steps import DRIVEN
 
 if t.TYPE_CHECKING:
     from .typing import Receive
+    from .watching import Watch
 
 CHUNK = 64 * 1024
 MAX_DIGITS = 19  # of a Content-Length: more bytes than any disk has
@@ -42,6 +44,8 @@ class BodyReader:
         self.given_up: bool = False
         self.complete: bool = False
         self.disconnected: bool = False
+        self.receiving = False
+        self.watch: Watch | None = None  # which then receives in place of this
 
     async def read(self) -> bytes:
         """The next piece, b"" at the end. Raises ClientDisconnected, RequestTimeout, BadRequest if the length lied."""
@@ -54,11 +58,16 @@ class BodyReader:
                 "The body was given up when the response began to stream. Read it, or take request.stream, before."
             )
         while not self.complete:
+            self.receiving = True
             try:
                 async with timeout(self.timeout):
                     message = await self.receive()
             except TimeoutError:
                 raise RequestTimeout(f"No data of the request's body arrived for {self.timeout} seconds.") from None
+            finally:
+                self.receiving = False
+                if self.watch is not None:
+                    self.watch.go_on()
             if message["type"] == "http.disconnect":
                 self.disconnected = True
                 raise ClientDisconnected()
@@ -73,6 +82,11 @@ class BodyReader:
         """Let the rest go, if nobody reads it: what is received from now on tells of the client alone."""
         self.given_up = not self.complete and not self.claimed
         return self.complete or self.given_up
+
+    def close(self) -> None:
+        """The request is over."""
+        if self.watch is not None:
+            self.watch.close()
 
     def _count(self, piece: bytes) -> None:
         if self.left is not None:
@@ -106,8 +120,52 @@ class Spool:
         return self.file
 
 
-class BodyStream(io.RawIOBase):
-    """A body as a file. Until `load` was called its rest is read through the loop, from a thread only."""
+class AsyncReading:
+    """What a body offers to async code, beside the file that it is for sync code: `async for chunk in body`."""
+
+    async def take(self, size: int) -> bytes:
+        """The next piece, at most `size` bytes, b"" at the end."""
+        raise NotImplementedError
+
+    def __aiter__(self) -> t.Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        chunk = await self.take(CHUNK)
+        if not chunk:
+            raise StopAsyncIteration
+        return chunk
+
+    async def aread(self, size: int = -1) -> bytes:
+        """`read` for async code: less than `size` only at the end."""
+        pieces = []
+        while size and (piece := await self.take(CHUNK if size < 0 else min(size, CHUNK))):
+            pieces.append(piece)
+            size = -1 if size < 0 else size - len(piece)
+        return b"".join(pieces)
+
+
+def refuse_on_loop() -> None:
+    if _on_event_loop():
+        raise RuntimeError(
+            "This route streams its body (stream_body=True), and sync code cannot wait for it on the event loop: write"
+            " 'async for chunk in request.stream', 'await request.stream.aread()' or 'async for part in"
+            " request.stream_parts()'. Without stream_body the body is there before the view begins."
+        )
+
+
+class MemoryBody(AsyncReading, io.BytesIO):
+    """A body that is at hand."""
+
+    async def take(self, size: int) -> bytes:
+        return self.read(size)
+
+
+class BodyStream(AsyncReading, io.RawIOBase):
+    """A body as a file. Until `load` was called its rest is read through the loop, from a thread only.
+
+    If it is `streamed`, sync code on the loop may not even read what is at hand: it would work with small bodies alone.
+    """
 
     def __init__(self, reader: BodyReader, first: bytes, spool_size: int) -> None:
         self.reader = reader
@@ -115,6 +173,7 @@ class BodyStream(io.RawIOBase):
         self.spool_size = spool_size
         self.loaded: t.IO[bytes] | None = None
         self.refused: bool = False  # more than was loaded is not to be had
+        self.streamed: bool = False
 
     def readable(self) -> bool:
         return True
@@ -122,13 +181,32 @@ class BodyStream(io.RawIOBase):
     def readinto(self, buffer: t.Any) -> int:
         if self.loaded is not None:
             return t.cast("io.BytesIO", self.loaded).readinto(buffer) or self._end()
+        if self._begins_piece():
+            self.rest = memoryview(wait_for(self.reader.read()))
+        piece = self._cut(len(buffer))
+        buffer[: len(piece)] = piece
+        return len(piece)
+
+    async def take(self, size: int) -> bytes:
+        if self.loaded is not None:
+            return await _take_from(self.loaded, size) or bytes(self._end())
         self.reader.claimed = True
         if not self.rest and not self.reader.complete and not self._end():
-            self.rest = memoryview(wait_for(self.reader.read()))
-        piece = self.rest[: len(buffer)]
-        buffer[: len(piece)] = piece
+            self.rest = memoryview(await self.reader.read())
+        return bytes(self._cut(size))
+
+    def _begins_piece(self) -> bool:
+        """In sync code: whether the next piece is to be waited for."""
+        self.reader.claimed = True
+        needed = not self.rest and not self.reader.complete and not self._end()
+        if needed or self.streamed:
+            refuse_on_loop()
+        return needed
+
+    def _cut(self, size: int) -> memoryview:
+        piece = self.rest[:size]
         self.rest = self.rest[len(piece) :]
-        return len(piece)
+        return piece
 
     def read(self, size: int = -1) -> bytes:
         """As a WSGI server's: less than `size` only at the end."""
@@ -141,7 +219,7 @@ class BodyStream(io.RawIOBase):
     def readall(self) -> bytes:
         if self.loaded is not None or self.refused:
             return super().readall()
-        self.reader.claimed = True
+        self._begins_piece()
         pieces = [bytes(self.rest)]
         self.rest = memoryview(b"")
         while not self.reader.complete:
@@ -183,14 +261,18 @@ class UnreadBody:
         self.stream = stream
         self.request = request
 
-    async def load(self, host: Host) -> None:
+    async def load(self, host: t.Any) -> None:
         limit = self.request.max_content_length
-        if declares_too_much(self.request, limit):
+        if host.plan.streams_body:
+            self.stream.streamed = True
+        elif declares_too_much(self.request, limit):
             self.stream.refused = True
         elif host.place is DRIVEN:  # an overridden stage, in the request's thread
             wait_for(self.stream.load(limit))
         else:
             await self.stream.load(limit)
+            if host.deadline is not None:  # this was the client's time
+                host.deadline.begin()
 
 
 class UnreadInput:
@@ -200,10 +282,10 @@ class UnreadInput:
         self.request = request
         self.spool: Spool = Spool(spool_size)
 
-    async def load(self, host: Host) -> None:
+    async def load(self, host: t.Any) -> None:
         request = self.request
         limit = request.max_content_length
-        if declares_too_much(request, limit):
+        if host.plan.streams_body or declares_too_much(request, limit):
             return
         # A hook may have read some of it already: what follows is the rest.
         stream = request.__dict__.pop("stream", None) or get_input_stream(request.environ)
@@ -219,7 +301,7 @@ def declares_too_much(request: t.Any, limit: int | None) -> bool:
     return limit is not None and request.content_length is not None and request.content_length > limit
 
 
-class LimitedBody(io.RawIOBase):
+class LimitedBody(AsyncReading, io.RawIOBase):
     """A body of unknown length that may have at most `limit` bytes: reading the next one raises 413."""
 
     def __init__(self, stream: t.IO[bytes], limit: int) -> None:
@@ -230,9 +312,45 @@ class LimitedBody(io.RawIOBase):
         return True
 
     def readinto(self, buffer: t.Any) -> int:
-        piece = self.stream.read(min(len(buffer), self.left + 1))
-        self.left -= len(piece)
-        if self.left < 0:
-            raise RequestEntityTooLarge()
+        piece = self._count(self.stream.read(min(len(buffer), self.left + 1)))
         buffer[: len(piece)] = piece
         return len(piece)
+
+    async def take(self, size: int) -> bytes:
+        return self._count(await _take_from(self.stream, min(size, self.left + 1)))
+
+    def _count(self, piece: bytes) -> bytes:
+        self.left -= len(piece)
+        if self.left < 0:
+            self.left = 0
+            raise RequestEntityTooLarge()
+        return piece
+
+
+class AsyncInput(AsyncReading, io.RawIOBase):
+    """Another's file, such as `wsgi.input`, for async code: each piece is read in the request's thread."""
+
+    def __init__(self, file: t.IO[bytes], streamed: bool) -> None:
+        self.file = file
+        self.streamed = streamed  # as in BodyStream
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: t.Any) -> int:
+        if self.streamed:
+            refuse_on_loop()
+        piece = self.file.read(len(buffer))
+        buffer[: len(piece)] = piece
+        return len(piece)
+
+    async def take(self, size: int) -> bytes:
+        return await _take_from(self.file, size)
+
+
+async def _take_from(file: t.IO[bytes], size: int) -> bytes:
+    if isinstance(file, AsyncReading):
+        return await file.take(size)
+    if isinstance(file, io.BytesIO):
+        return file.read(size)
+    return await run_in_thread(file.read, size)

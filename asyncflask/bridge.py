@@ -167,6 +167,11 @@ def wait_for(awaitable: Awaitable[T], context: Context | None = None) -> T:
     return _Wait(awaitable, mailbox, lane, context).result()
 
 
+def background_loop() -> AbstractEventLoop:
+    """The process's one background loop, started where it does not run yet."""
+    return _background.get().loop
+
+
 class _Wait(t.Generic[T]):
     """One wait of a thread for an awaitable on a loop; the thread serves its lane meanwhile (workers, rule 3)."""
 

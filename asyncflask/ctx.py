@@ -35,7 +35,7 @@ from .signals import (
     websocket_started,
     websocket_tearing_down,
 )
-from .steps import DRIVEN, LOOP, Host, drive, emit, is_async
+from .steps import DRIVEN, LOOP, THREAD, Host, drive, emit, is_async
 from .workers import RequestLane
 
 if t.TYPE_CHECKING:
@@ -344,10 +344,15 @@ class RequestContext(Context):
     def _session(self) -> SessionMixin | None:
         """The session, opened when first needed if its interface allows; reading it here does not count as access."""
         if self._opened_session is None and self._session_is_lazy:
-            interface = self.app.session_interface
-            session = interface.open_session(self.app, self.request)
-            self._opened_session = self._null_session() if session is None else session
+            self._opened_session = self._open_session_at_once()
         return self._opened_session
+
+    def _open_session_at_once(self) -> SessionMixin:
+        interface: t.Any = self.app.session_interface
+        if self.plan.session_needs_cookie:
+            return t.cast("SessionMixin", interface.make_session(self.app))
+        session = interface.open_session(self.app, self.request)
+        return self._null_session() if session is None else session
 
     @_session.setter
     def _session(self, session: SessionMixin | None) -> None:
@@ -372,11 +377,25 @@ class RequestContext(Context):
         self._bind(self._push_app_context())
         if len(self._cv_tokens) > 1:
             return True
-        if not self.plan.session_is_lazy:
+        if not self._opens_session_lazily() or self._has_to_leave_loop():
             return False
         self._session_is_lazy = True
         self._match()
         return True
+
+    def _opens_session_lazily(self) -> bool:
+        plan = self.plan
+        if plan.session_is_lazy or not plan.session_needs_cookie:
+            return plan.session_is_lazy
+        cookie = self.request.headers.get("Cookie", "") if self.cookie is None else self.cookie
+        return self.app.session_interface.get_cookie_name(self.app) not in cookie
+
+    def _has_to_leave_loop(self) -> bool:
+        """Whether the URL is still to be matched, and by code that may block."""
+        request = self.request
+        if self.place is not LOOP or self.plan.matches_on_loop or self.matched is not None:
+            return False
+        return request.url_rule is None and request.routing_exception is None
 
     def _push_app_context(self) -> AppContext | None:
         """A new application context where there is none of this application."""
@@ -404,12 +423,14 @@ class RequestContext(Context):
                 self._bind(app_ctx)
             if len(self._cv_tokens) > 1:
                 return
-            self._session_is_lazy = self.plan.session_is_lazy
+        self._session_is_lazy = self._opens_session_lazily()
         # The session first: URL converters may use it, and opening it may itself match the request.
         if self._opened_session is None and not self._session_is_lazy:
             step = make_session_step(self.app.session_interface.open_session, self.plan.open_session)
             session = await self.call(step, self.app, self.request)
             self._opened_session = self._null_session() if session is None else session
+        if self._has_to_leave_loop():
+            await self.go(THREAD)
         self._match()
 
     def _null_session(self) -> SessionMixin:

@@ -58,10 +58,11 @@ def _read_files(sources: list[Places]) -> bool:
     """A file of each source, the last one winning. Whether there were any variables."""
     from dotenv import dotenv_values
 
-    _read.append(sources)
+    if sources not in _read:
+        _read.append(sources)
+    _stamps.update((place, _take_stamp(place)) for places in sources for place in places)  # before what may fail
     values: dict[str, str | None] = {}
     for places in sources:
-        _stamps.update((place, _take_stamp(place)) for place in places)
         file = next(filter(_is_file, places), None)
         if file is not None:
             values |= dotenv_values(file, encoding="utf-8")

@@ -18,6 +18,7 @@ if t.TYPE_CHECKING:
 
     from .async_testing import AsyncClient, TestApp
     from .background import BackgroundTasks
+    from .mounting import Mount
     from .websocket import Websocket
 
 
@@ -38,7 +39,7 @@ class Native(Scaffold):
         self.before_serving_funcs: list[ft.ServingCallable] = []
         self.while_serving_funcs: list[ft.WhileServingCallable] = []
         self.after_serving_funcs: list[ft.ServingCallable] = []
-        self.mounts: dict[str, ft.ASGIApp] = {}
+        self.mounts: dict[str, Mount] = {}
 
     def websocket_context(self, websocket: Websocket) -> WebsocketContext:
         return WebsocketContext(t.cast(t.Any, self), {}, websocket)
@@ -110,6 +111,12 @@ class Native(Scaffold):
         from .mounting import mount
 
         mount(self, path, app)
+
+    def _find_mount(self, head: t.Any) -> Mount | None:
+        """What is mounted where the request's scope or environ points."""
+        from .mounting import find_mount
+
+        return find_mount(self.mounts, head)
 
     # Tests
 

@@ -86,7 +86,7 @@ class Plan:
     __slots__ = (
         "after", "app_teardown", "before", "is_current", "kinds", "matches_fast", "matches_on_loop", "native_context",
         "needs_thread", "open_session", "preprocess", "preprocesses", "processes", "save_session", "session_is_lazy",
-        "stages", "start", "teardown", "tears_down", "tears_down_app", "view",
+        "session_needs_cookie", "stages", "start", "teardown", "tears_down", "tears_down_app", "view",
     )  # fmt: skip
 
     def __init__(
@@ -109,6 +109,7 @@ class Plan:
         self.open_session: Step = make_session_step(interface.open_session)
         self.save_session: Step = make_session_step(interface.save_session)
         self.session_is_lazy: bool = opens_lazily(interface)
+        self.session_needs_cookie: bool = getattr(interface.open_session, "_needs_cookie", False)
         # Stages with nothing to do are not even called.
         overrides = self.stages.overrides
         self.preprocesses: bool = bool(self.preprocess or self.before or "preprocess_request" in overrides)
@@ -121,7 +122,7 @@ class Plan:
         # Else it may call code that is not ours or Werkzeug's, and so may block.
         native_converters = TRUSTED_CONVERTERS.issuperset(app.url_map.converters.values())
         finds_natively = native_adapter and self.native_context and native_converters
-        self.matches_on_loop: bool = finds_natively and self.session_is_lazy
+        self.matches_on_loop: bool = finds_natively and (self.session_is_lazy or self.session_needs_cookie)
         self.kinds: list[str] = [kind for kind in self._all_kinds(app, endpoint) if kind is not ANYWHERE]
         self.start: str = self.kinds[0] if self.kinds else LOOP
         self.needs_thread: bool = THREAD in self.kinds

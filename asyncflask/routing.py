@@ -227,3 +227,33 @@ def find_fast(app: Flask, request: Request, method: str, path_info: str) -> Matc
         return None
     match: Match | None = found
     return match
+
+
+def make_rule(
+    app: Flask,
+    rule: str,
+    endpoint: str,
+    view_func: t.Any,
+    provide_automatic_options: bool | None,
+    options: dict[str, t.Any],
+) -> Rule:
+    """A rule of the application's class, its methods from the options, the view's attribute, or GET."""
+    methods = _rule_methods(view_func, options.pop("methods", None))
+    if provide_automatic_options is None:
+        provide_automatic_options = getattr(view_func, "provide_automatic_options", None)
+    if provide_automatic_options is None:
+        provide_automatic_options = "OPTIONS" not in methods and app.config["PROVIDE_AUTOMATIC_OPTIONS"]
+        if provide_automatic_options:
+            methods.add("OPTIONS")
+    methods |= set(getattr(view_func, "required_methods", ()))
+    url_rule = app.url_rule_class(rule, methods=methods, endpoint=endpoint, **options)
+    url_rule.provide_automatic_options = provide_automatic_options  # type: ignore[attr-defined]  # as in Flask
+    return url_rule
+
+
+def _rule_methods(view_func: t.Any, methods: t.Any) -> set[str]:
+    if methods is None:
+        methods = getattr(view_func, "methods", None) or ("GET",)
+    if isinstance(methods, str):
+        raise TypeError('Allowed methods must be a list of strings, for example: @app.route(..., methods=["POST"])')
+    return {item.upper() for item in methods}

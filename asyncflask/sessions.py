@@ -22,6 +22,7 @@ if t.TYPE_CHECKING:
     from .wrappers import Request, Response
 
 Key = str | bytes
+F = t.TypeVar("F", bound=Callable[..., t.Any])
 
 
 class SessionMixin(MutableMapping[str, t.Any]):
@@ -41,6 +42,10 @@ class SessionMixin(MutableMapping[str, t.Any]):
     @permanent.setter
     def permanent(self, value: bool) -> None:
         self["_permanent"] = bool(value)
+
+    def regenerate(self) -> None:
+        """Give the session a new id and keep its data: at each log-in, so that nobody else knows the id."""
+        raise RuntimeError(f"{type(self).__name__} cannot be regenerated: only sessions of a store have an id.")
 
 
 def _set_modified(session: SecureCookieSession) -> None:
@@ -118,6 +123,16 @@ class SessionInterface:
         """Called at the end of each request whose session is no null session."""
         raise NotImplementedError
 
+    def _get_cookie_options(self, app: Flask) -> dict[str, t.Any]:
+        return {
+            "domain": self.get_cookie_domain(app),
+            "path": self.get_cookie_path(app),
+            "secure": self.get_cookie_secure(app),
+            "partitioned": self.get_cookie_partitioned(app),
+            "samesite": self.get_cookie_samesite(app),
+            "httponly": self.get_cookie_httponly(app),
+        }
+
 
 session_json_serializer: TaggedJSONSerializer = TaggedJSONSerializer()
 
@@ -145,6 +160,12 @@ def opens_lazily(interface: SessionInterface) -> bool:
     return not vars(interface) and all(
         getattr(cls, name, None) is getattr(SecureCookieSessionInterface, name) for name in _LAZY_PARTS
     )
+
+
+def needs_cookie(f: F) -> F:
+    """Mark an `open_session` which without the session's cookie comes to `make_session(app)`: that is called then."""
+    f._needs_cookie = True  # type: ignore[attr-defined]  # functions take attributes
+    return f
 
 
 _LAZY_PARTS = (
@@ -211,13 +232,3 @@ class SecureCookieSessionInterface(SessionInterface):
         assert serializer is not None, "A session which is not null needs a secret key."
         signed: str = serializer.dumps(dict(session))
         return signed
-
-    def _get_cookie_options(self, app: Flask) -> dict[str, t.Any]:
-        return {
-            "domain": self.get_cookie_domain(app),
-            "path": self.get_cookie_path(app),
-            "secure": self.get_cookie_secure(app),
-            "partitioned": self.get_cookie_partitioned(app),
-            "samesite": self.get_cookie_samesite(app),
-            "httponly": self.get_cookie_httponly(app),
-        }

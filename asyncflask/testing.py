@@ -20,9 +20,11 @@ from werkzeug.wsgi import get_current_url
 from .commands import ScriptInfo
 from .environ import PRESERVE
 from .gone import missing_from
+from .steps import drive, kind_of
 
 if t.TYPE_CHECKING:
     from .app import Flask
+    from .ctx import RequestContext
     from .sessions import SessionMixin
     from .typing import WSGIEnvironment
 
@@ -70,6 +72,22 @@ def _get_user_agent() -> str:
     return f"Werkzeug/{version('werkzeug')}"
 
 
+async def open_session(ctx: RequestContext) -> SessionMixin:
+    """The session of a test's request. Raises RuntimeError where there is none to be had."""
+    f = ctx.app.session_interface.open_session
+    session: SessionMixin | None = await ctx.call((kind_of(f), f), ctx.app, ctx.request)
+    if session is None:
+        raise RuntimeError("Session backend did not open a session.")
+    return session
+
+
+async def save_session(ctx: RequestContext, session: SessionMixin) -> Headers:
+    """The headers of a response that saves it."""
+    f, response = ctx.app.session_interface.save_session, ctx.app.response_class()
+    await ctx.call((kind_of(f), f), ctx.app, session, response)
+    return response.headers
+
+
 class FlaskClient(Client):
     """Werkzeug's client for an app. In a `with` block a request's contexts stay until the next one.
 
@@ -90,24 +108,26 @@ class FlaskClient(Client):
     @contextmanager
     def session_transaction(self, *args: t.Any, **kwargs: t.Any) -> Iterator[SessionMixin]:
         """The client's session, saved at the end of the block. Arguments as test_request_context's."""
+        ctx = self._session_context(args, kwargs)
+        with ctx:
+            session = drive(open_session(ctx))
+        yield session
+        if not self.application.session_interface.is_null_session(session):
+            with ctx:
+                headers = drive(save_session(ctx, session))
+            self._keep_cookies(ctx.request.environ, headers)
+
+    def _session_context(self, args: tuple[t.Any, ...], kwargs: dict[str, t.Any]) -> RequestContext:
+        """The context of a request with the client's cookies."""
         if self._cookies is None:
             raise TypeError("Cookies are disabled. Create the client with 'use_cookies=True'.")
-        app = self.application
-        sessions = app.session_interface
-        ctx = app.test_request_context(*args, **kwargs)
+        ctx = self.application.test_request_context(*args, **kwargs)
         self._add_cookies_to_wsgi(ctx.request.environ)
-        with ctx:
-            session = app.ensure_sync(sessions.open_session)(app, ctx.request)
-        if session is None:
-            raise RuntimeError("Session backend did not open a session.")
-        yield session
-        if sessions.is_null_session(session):
-            return
-        response = app.response_class()
-        with ctx:
-            app.ensure_sync(sessions.save_session)(app, session, response)
-        host = ctx.request.host.partition(":")[0]
-        self._update_cookies_from_response(host, ctx.request.path, response.headers.getlist("Set-Cookie"))
+        return ctx
+
+    def _keep_cookies(self, environ: WSGIEnvironment, headers: Headers) -> None:
+        url = urlsplit(get_current_url(environ))
+        self._update_cookies_from_response(url.hostname or "localhost", url.path, headers.getlist("Set-Cookie"))
 
     def open(
         self, *args: t.Any, buffered: bool = False, follow_redirects: bool = False, **kwargs: t.Any
@@ -130,8 +150,7 @@ class FlaskClient(Client):
 
         self._add_cookies_to_wsgi(environ)
         body, status, headers = call_asgi(self.application, environ, buffered)
-        url = urlsplit(get_current_url(environ))
-        self._update_cookies_from_response(url.hostname or "localhost", url.path, headers.getlist("Set-Cookie"))
+        self._keep_cookies(environ, headers)
         return body, status, headers
 
     def _make_request(self, args: tuple[t.Any, ...], kwargs: dict[str, t.Any]) -> BaseRequest:

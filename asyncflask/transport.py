@@ -1,17 +1,18 @@
-"""One HTTP request to an ASGI application in this process, without a server (ASGI specification 3.0).
+"""Calls of an ASGI application in this process, without a server (ASGI specification 3.0). Test clients stand on them.
 
-Both sides go in step: a `send` of the application returns when its reader asks for the next piece, so a stream is
-made no faster than it is read. Closing before the end is the client's leaving.
+A request's two sides go in step: a `send` of the application returns when its reader asks for the next piece, so a
+stream is made no faster than it is read. Websockets and the lifespan are not held back, as a network would not.
 """
 
 from __future__ import annotations
 
 import asyncio
 import typing as t
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import AsyncIterator, Iterator
 from contextvars import Context, copy_context
-from http import HTTPStatus
 
+from anyio import CancelScope, Event
 from werkzeug.datastructures import Headers
 from werkzeug.wsgi import get_content_length
 
@@ -23,105 +24,250 @@ if t.TYPE_CHECKING:
 
     from .typing import ASGIApp, Message, Scope
 
+T = t.TypeVar("T")
+RawHeaders = list[tuple[bytes, bytes]]
 REQUEST_CHUNK = 64 * 1024
 
 
-class Transport:
-    """A request on the loop of those who await its methods: `start`, then `read` until b"", or `close`."""
+class ClientLeft(OSError):
+    """What `send` raises in the application once its client has gone (ASGI 2.4)."""
 
-    def __init__(self, app: ASGIApp, scope: Scope, body: t.IO[bytes], length: int | None = None) -> None:
+
+class Line(t.Generic[T]):
+    """What one task leaves for another, in order and without a bound."""
+
+    def __init__(self) -> None:
+        self._items: deque[T] = deque()
+        self._arrival: Event | None = None
+
+    def put(self, item: T) -> None:
+        self._items.append(item)
+        if self._arrival is not None:
+            self._arrival.set()
+            self._arrival = None
+
+    async def get(self) -> T:
+        while not self._items:
+            if self._arrival is None:
+                self._arrival = Event()
+            await self._arrival.wait()
+        return self._items.popleft()
+
+
+class Conversation:
+    """A call of an ASGI application in a task of its own; `tell` and `take` are the other side of it."""
+
+    def __init__(self, app: ASGIApp, scope: Scope) -> None:
         self.app = app
         self.scope = scope
-        self.body: t.IO[bytes] | None = body
-        self.left = length  # None: all that there is
-        self.ended: bool = False
-        self._messages: asyncio.Queue[Message | None] = asyncio.Queue()
-        self._is_held = False  # a message was taken, and its `send` still waits
-        self._left = asyncio.Event()
-        self._error: BaseException | None = None
+        self.left = False  # by the client
+        self.ended = False  # the application, and the client knows
+        self.error: BaseException | None = None  # what the application raised
+        self._told: Line[Message] = Line()
+        self._said: Line[Message | None] = Line()
         self._task: asyncio.Task[None] | None = None
 
-    async def start(self, context: Context) -> tuple[int, list[tuple[bytes, bytes]]]:
-        """Status and headers. The application runs in `context`. Raises what it raises instead of answering."""
-        self._task = asyncio.create_task(self._run(), context=context)
-        while (message := await self._take()) is not None:
+    def begin(self, context: Context) -> None:
+        """Call the application, on the loop that is running now."""
+        self._task = asyncio.get_running_loop().create_task(self._run(), context=context)
+
+    def tell(self, message: Message) -> None:
+        self._told.put(message)
+
+    async def take(self) -> Message | None:
+        """The application's next message; None once it has ended. Who is cancelled here cancels the application."""
+        if not self.ended:
+            try:
+                message = await self._said.get()
+            except BaseException:
+                await self.abort()
+                raise
+            if message is not None:
+                return message
+            self.ended = True
+        return None
+
+    def leave(self) -> None:
+        self.left = True
+
+    async def close(self) -> None:
+        """Leave, and wait until the application has ended."""
+        self.leave()
+        while await self.take() is not None:
+            pass
+
+    async def abort(self) -> None:
+        """Leave, cancel the application and wait for its end."""
+        self.leave()
+        if self._task is not None:
+            self._task.cancel()
+            with CancelScope(shield=True):
+                while not self.ended:
+                    self.ended = await self._said.get() is None
+
+    def raise_error(self) -> None:
+        """Raise, once, what the application raised, unless it only heard that the client has gone."""
+        error, self.error = self.error, None
+        try:
+            if error is not None and not isinstance(error, ClientLeft):
+                raise error
+        finally:
+            del error  # its traceback holds this frame: no cycle
+
+    async def _run(self) -> None:
+        try:
+            await self.app(self.scope, self.receive, self.send)
+        except BaseException as error:  # for the reader; KeyboardInterrupt would end the loop
+            self.error = self.error or error
+        finally:
+            self._said.put(None)
+
+    # The application's side
+
+    async def receive(self) -> Message:
+        return await self._told.get()
+
+    async def send(self, message: Message) -> None:
+        self._said.put(message)
+
+
+class Body(t.Protocol):
+    """A request's body, where the application asks for it."""
+
+    async def pull(self) -> tuple[bytes, bool]:
+        """The next piece, and whether more may follow."""
+        raise NotImplementedError
+
+
+class FileBody:
+    """A file, or the next `length` bytes of it."""
+
+    def __init__(self, file: t.IO[bytes], length: int | None) -> None:
+        self.file = file
+        self.left = length
+
+    async def pull(self) -> tuple[bytes, bool]:
+        chunk = self.file.read(REQUEST_CHUNK if self.left is None else min(REQUEST_CHUNK, self.left))
+        if self.left is not None:
+            self.left -= len(chunk)
+        return chunk, bool(chunk) and self.left != 0
+
+
+class IteratedBody:
+    def __init__(self, pieces: AsyncIterator[bytes]) -> None:
+        self.pieces = pieces
+
+    async def pull(self) -> tuple[bytes, bool]:
+        try:
+            return await anext(self.pieces), True
+        except StopAsyncIteration:
+            return b"", False
+
+
+class Transport(Conversation):
+    """A request on the loop of those who await its methods: `start`, then `read` until b"", or `close`."""
+
+    def __init__(self, app: ASGIApp, scope: Scope, body: Body) -> None:
+        super().__init__(app, scope)
+        self.complete = False  # the response
+        self._body: Body | None = body
+        self._pulling: CancelScope | None = None
+        self._gone: Event
+        self._held: Event | None = None  # of the message that was taken: its `send` waits for it
+        self._holds: deque[Event] = deque()  # of those still to be taken
+
+    def begin(self, context: Context) -> None:
+        self._gone = Event()
+        super().begin(context)
+
+    async def start(self) -> tuple[int, RawHeaders]:
+        """Status and headers. Raises what the application raises instead of answering."""
+        while (message := await self.take()) is not None:
             if message["type"] == "http.response.start":
                 return message["status"], list(message.get("headers", ()))
-        self._raise_error()
+        self.raise_error()
         raise RuntimeError("The application ended without a response.")
 
     async def read(self) -> bytes:
         """The next piece of the body, b"" at its end. Raises what the application raises while it answers."""
-        while not self.ended:
-            message = await self._take()
+        while not self.complete:
+            message = await self.take()
             if message is None:
-                self.ended = True
-                self._raise_error()
-                raise RuntimeError("The application ended before its response did.")
-            if message["type"] == "http.response.body":
+                self.complete = True
+                self.raise_error()
+                if not self.left:
+                    raise RuntimeError("The application ended before its response did.")
+            elif message["type"] == "http.response.body":
                 if not message.get("more_body"):
                     await self.close()
-                    self._raise_error()
+                    self.raise_error()
                 if message.get("body"):
                     return bytes(message["body"])
         return b""
 
-    async def close(self) -> None:
-        """Leave, and wait until the application has ended."""
-        self.ended = True
-        self._left.set()
-        while self._is_held or not self._messages.empty():
-            self._let_go()
-            if not self._messages.empty():
-                self._messages.get_nowait()
-                self._is_held = True
-        if self._task is not None:
-            await self._task
-
-    async def _run(self) -> None:
-        try:
-            await self.app(self.scope, self._receive, self._send)
-        except BaseException as error:  # for the reader; KeyboardInterrupt would end the loop
-            self._error = error
-        finally:
-            self._messages.put_nowait(None)
-
-    async def _receive(self) -> Message:
-        if self.body is None:
-            await self._left.wait()
-            return {"type": "http.disconnect"}
-        chunk = self.body.read(REQUEST_CHUNK if self.left is None else min(REQUEST_CHUNK, self.left))
-        if self.left is not None:
-            self.left -= len(chunk)
-        more = bool(chunk) and self.left != 0
-        if not more:
-            self.body = None
-        return {"type": "http.request", "body": chunk, "more_body": more}
-
-    async def _send(self, message: Message) -> None:
-        if self._left.is_set():
-            raise OSError("The client has disconnected.")
-        self._messages.put_nowait(message)
-        await self._messages.join()
-
-    async def _take(self) -> Message | None:
+    async def take(self) -> Message | None:
         self._let_go()
-        message = await self._messages.get()
-        self._is_held = True
+        message = await super().take()
+        if message is not None:
+            self._held = self._holds.popleft()
         return message
 
-    def _let_go(self) -> None:
-        if self._is_held:
-            self._is_held = False
-            self._messages.task_done()
+    def leave(self) -> None:
+        super().leave()
+        self._gone.set()
+        if self._pulling is not None:
+            self._pulling.cancel()
+        self._let_go()
+        for hold in self._holds:
+            hold.set()
 
-    def _raise_error(self) -> None:
-        error, self._error = self._error, None
+    async def close(self) -> None:
+        self.complete = True
+        await super().close()
+
+    def _let_go(self) -> None:
+        if self._held is not None:
+            self._held.set()
+            self._held = None
+
+    async def receive(self) -> Message:
+        if self._body is not None and not self.left:
+            with CancelScope() as self._pulling:
+                return await self._pull(self._body)
+        await self._gone.wait()
+        return {"type": "http.disconnect"}
+
+    async def _pull(self, body: Body) -> Message:
         try:
-            if error is not None:
-                raise error
-        finally:
-            del error  # its traceback holds this frame: no cycle
+            chunk, more = await body.pull()
+        except Exception as error:  # of the test's own iterator: its client fails, and the test is told why
+            self.error = error
+            self.leave()
+            return {"type": "http.disconnect"}
+        if not more:
+            self._body = None
+        return {"type": "http.request", "body": chunk, "more_body": more}
+
+    async def send(self, message: Message) -> None:
+        if self.left:
+            raise ClientLeft("The client has disconnected.")
+        hold = Event()
+        self._holds.append(hold)
+        await super().send(message)
+        await hold.wait()
+
+
+def client_scope(environ: WSGIEnvironment) -> Scope:
+    """The scope of a test client's request."""
+    scope = build_scope(environ)
+    scope[IN_PROCESS] = True
+    if PRESERVE in environ:
+        scope[PRESERVE] = environ[PRESERVE]
+    return scope
+
+
+def decode_headers(raw: RawHeaders) -> Headers:
+    return Headers([(name.decode("latin-1"), value.decode("latin-1")) for name, value in raw])
 
 
 def call_asgi(app: ASGIApp, environ: WSGIEnvironment, buffered: bool) -> tuple[Iterator[bytes], str, Headers]:
@@ -129,17 +275,19 @@ def call_asgi(app: ASGIApp, environ: WSGIEnvironment, buffered: bool) -> tuple[I
 
     A body of unknown length is made as it is read, unless `buffered`.
     """
-    scope = build_scope(environ)
-    scope[IN_PROCESS] = True
-    if PRESERVE in environ:
-        scope[PRESERVE] = environ[PRESERVE]
-    transport = Transport(app, scope, environ["wsgi.input"], get_content_length(environ))
-    status, raw = wait_for(transport.start(copy_context()))
-    headers = Headers([(name.decode("latin-1"), value.decode("latin-1")) for name, value in raw])
-    pieces = _iterate(transport, environ["wsgi.input"])
+    file = environ["wsgi.input"]
+    transport = Transport(app, client_scope(environ), FileBody(file, get_content_length(environ)))
+    status, raw = wait_for(_begin(transport, copy_context()))
+    headers = decode_headers(raw)
+    pieces = _iterate(transport, file)
     if buffered or "Content-Length" in headers:
         pieces = iter(list(pieces))
-    return pieces, f"{status} {HTTPStatus(status).phrase}", headers
+    return pieces, str(status), headers
+
+
+async def _begin(transport: Transport, context: Context) -> tuple[int, RawHeaders]:
+    transport.begin(context)
+    return await transport.start()
 
 
 def _iterate(transport: Transport, body: t.IO[bytes]) -> Iterator[bytes]:
@@ -147,7 +295,12 @@ def _iterate(transport: Transport, body: t.IO[bytes]) -> Iterator[bytes]:
         while piece := wait_for(transport.read()):
             yield piece
     finally:
-        if not transport.ended:
+        if not transport.complete:
             wait_for(transport.close())
-        if not body.closed and body.seekable():
-            body.seek(0)  # a redirect that keeps the method sends it again
+        rewind(body)
+
+
+def rewind(body: t.IO[bytes]) -> None:
+    """A redirect that keeps the method sends the body again."""
+    if not body.closed and body.seekable():
+        body.seek(0)

@@ -12,17 +12,6 @@ if t.TYPE_CHECKING:
     from werkzeug.datastructures import Headers
     from werkzeug.sansio.response import Response
 
-    class _AnyJSON(dict[t.Any, t.Any], list[t.Any], str, float):  # type: ignore[misc]  # no such object exists
-        """Goes wherever a JSON value may go, as Any does; but not after `await`, which is a habit from Quart."""
-
-        __await__: None
-
-        def __getattr__(self, name: str) -> t.Any: ...
-        def __getitem__(self, key: t.Any) -> t.Any: ...
-        def __iter__(self) -> Iterator[t.Any]: ...
-        def get(self, key: t.Any, default: t.Any = None) -> t.Any: ...
-
-    JSONValue = t.Any | _AnyJSON
     ExcInfo = tuple[type[BaseException], BaseException, TracebackType] | tuple[None, None, None]
 
 __all__ = [

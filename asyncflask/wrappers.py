@@ -31,7 +31,7 @@ if t.TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
     from werkzeug.routing import Rule
 
-    from .typing import JSONValue, Scope
+    from .typing import Scope
 
 
 @cache
@@ -196,16 +196,6 @@ class Request(RequestBase):
     @property
     def want_form_data_parsed(self) -> bool:
         return bool(self.headers.get("Content-Type"))
-
-    if t.TYPE_CHECKING:
-
-        @property
-        def json(self) -> JSONValue: ...
-        @t.overload
-        def get_json(self, force: bool = ..., silent: t.Literal[False] = ..., cache: bool = ...) -> JSONValue: ...
-        @t.overload
-        def get_json(self, force: bool = ..., silent: bool = ..., cache: bool = ...) -> JSONValue | None: ...
-        def get_json(self, force: bool = False, silent: bool = False, cache: bool = True) -> t.Any: ...
 
     def close(self) -> None:
         """Close uploaded files, if there are any."""

@@ -218,6 +218,16 @@ class TestDotenv:
         rewrite(folder / ".flaskenv", "FLASK_RUN_PORT=0\nFLASK_APP=shop\nCOLOUR=red\n")
         see(server, "red red None")
 
+    def test_an_unreadable_file_and_recovery(self, run: Start, folder: Path) -> None:
+        (folder / ".flaskenv").write_text("SIZE=1\n")
+        server = run()
+        see(server, "None None 1")
+        (folder / ".flaskenv").write_bytes(b"SIZE=\xff\n")
+        (folder / ".env").write_text("COLOUR=red\n")
+        server.wait_for("(?s)UnicodeDecodeError.*next change starts it again")
+        rewrite(folder / ".flaskenv", "SIZE=2\n")
+        see(server, "red red 2")
+
     def test_a_script(self, run_script: Start, folder: Path) -> None:
         (folder / ".env").write_text("COLOUR=red\nSIZE=1\n")
         server = run_script()

@@ -26,13 +26,13 @@ FLOORS = (
     # registration
     *("scaffold", "blueprints", "views", "errors"),
     # execution
-    *("plan", "ctx", "dispatch", "native"),
+    *("plan", "ctx", "dispatch", "mounting", "native"),
     # edges
     *("asgi_websocket", "asgi", "wsgi"),
     # application
     *("app", "__init__"),
     # tools
-    *("discovery", "envfiles", "commands", "listening", "devserver", "reloading", "debugger", "serving"),
+    *("watchdog", "discovery", "envfiles", "commands", "listening", "devserver", "reloading", "debugger", "serving"),
     *("transport", "testing", "shell", "cli"),
     *("__main__", "as_flask"),
 )

@@ -17,6 +17,7 @@ import asyncflask
 # Name -> why it is not as in Flask. A row that is no longer needed fails.
 DIFFERENCES = {
     "View.dispatch_request": "abstract; it says that a subclass gets what the rule captured",
+    "FlaskClient()": "'face' says whether it speaks to the WSGI or the ASGI face",
     "FlaskGroup.get_command": "its second parameter is called as in click, which declares the method",
 }
 
@@ -270,4 +271,9 @@ def test_default_config_begins_with_flasks():
         "WORKER_QUEUE_LIMIT": 1000,
         "BODY_TIMEOUT": 60,
         "BODY_SPOOL_SIZE": 1024 * 1024,
+        "RESPONSE_TIMEOUT": None,
+        "CANCEL_ON_DISCONNECT": False,
+        "WEBSOCKET_ORIGINS": "any",
+        "BACKGROUND_TASK_SHUTDOWN_TIMEOUT": 5,
+        "SLOW_CALLBACK_MS": None,
     }

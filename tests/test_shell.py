@@ -366,7 +366,10 @@ class TestTerminal:
         terminal.see("sleeping")
         terminal.type(INTERRUPT)
         terminal.see(r"KeyboardInterrupt\r\n>>> ")
-        terminal.type("nonsense(" + INTERRUPT)
+        terminal.type("nonsense(")
+        terminal.see(r"nonsense\(")
+        time.sleep(0.2)  # until it waits for the next key
+        terminal.type(INTERRUPT)
         terminal.see(r"KeyboardInterrupt\r\n>>> ")
         terminal.run("1 + 1", "2\r\n")
         self.end(terminal)

@@ -64,7 +64,7 @@ def use_item(name: str, **more: int) -> list[str]:
 
 
 async def read_json() -> dict[str, int]:
-    """What `get_json` gives goes wherever Any would."""
+    """What `get_json` gives is Any, as in Flask."""
     data = request.get_json()
     items: list[dict[str, str]] = request.get_json(force=True)
     name: str = data["name"] + data[0].title() + data.get("title", "").lower()

@@ -1,0 +1,122 @@
+"""How an application hears that its server begins to end.
+
+The lifespan says so last of all: a server first waits for the requests in flight, and a stream without an end would
+keep it waiting. So the signals are heard as they arrive, on their way to whoever handles them:
+
+    signal.signal             uvicorn, gunicorn's sync worker: the handler is wrapped
+    loop.add_signal_handler   gunicorn's asgi worker, hypercorn without workers, granian: the loop learns of a signal
+                              by its wake-up file; the Python handler beside that does nothing, and is wrapped
+    hypercorn's workers       get no signal but a multiprocessing.Event among their arguments, which is asked as
+                              hypercorn does it
+
+A signal that nobody handles ends the process as before, and only the main thread can listen.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+import typing as t
+from collections.abc import Callable
+from types import FrameType
+
+if t.TYPE_CHECKING:
+    from asyncio import AbstractEventLoop, Future, TimerHandle
+
+SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGBREAK") if hasattr(signal, name))
+POLL_INTERVAL = 0.1  # seconds
+
+
+class ShutdownEvent:
+    """As asyncio.Event, and besides to be set and asked in any thread, and waited for on any loop."""
+
+    def __init__(self) -> None:
+        self._is_set = False
+        self._waiters: list[Future[None]] = []
+
+    def is_set(self) -> bool:
+        return self._is_set
+
+    def clear(self) -> None:
+        self._is_set = False
+
+    def set(self) -> None:
+        self._is_set = True
+        # Each step is atomic, without a lock: a signal's handler may come in the middle of another call.
+        while self._waiters:
+            waiter = self._waiters.pop()
+            try:
+                waiter.get_loop().call_soon_threadsafe(_wake, waiter)
+            except RuntimeError:  # that loop is closed
+                pass
+
+    async def wait(self) -> t.Literal[True]:
+        from asyncio import get_running_loop
+
+        waiter: Future[None] = get_running_loop().create_future()
+        self._waiters.append(waiter)
+        if self._is_set:  # asked only now: it may be set from another thread meanwhile
+            self.set()
+        try:
+            await waiter
+        finally:
+            if waiter in self._waiters:
+                self._waiters.remove(waiter)
+        return True
+
+
+def _wake(waiter: Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)
+
+
+class Listener:
+    """Calls `on_end` when the server is told to end, in the main thread, until `stop`."""
+
+    def __init__(self, on_end: Callable[[], object]) -> None:
+        self.on_end = on_end
+        self.handlers: dict[int, Callable[[int, FrameType | None], t.Any]] = {}
+        self.timer: TimerHandle | None = None
+
+    def start(self, loop: AbstractEventLoop | None = None) -> None:
+        """In any thread. Listens for each signal that has a handler by now and is not listened for yet."""
+        if threading.current_thread() is not threading.main_thread():
+            return
+        for number in SIGNALS:
+            handler = signal.getsignal(number)
+            # Python's own for Ctrl-C is no server's, and asyncio.run replaces it only as it is.
+            if callable(handler) and handler not in (self._handle, signal.default_int_handler):
+                self.handlers[number] = handler
+                signal.signal(number, self._handle)
+        order = _order_of_hypercorn()
+        if loop is not None and order is not None and self.timer is None:
+            self._poll(loop, order)
+
+    def stop(self) -> None:
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in self.handlers.items():
+                if signal.getsignal(number) == self._handle:
+                    signal.signal(number, handler)
+            self.handlers.clear()
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        self.on_end()
+        self.handlers[number](number, frame)
+
+    def _poll(self, loop: AbstractEventLoop, order: t.Any) -> None:
+        if order.is_set():
+            self.on_end()
+        else:
+            self.timer = loop.call_later(POLL_INTERVAL, self._poll, loop, order)
+
+
+def _order_of_hypercorn() -> t.Any:
+    """The event by which hypercorn's main process ends this one; None in any other process."""
+    processes = sys.modules.get("multiprocessing.process")
+    if processes is None or processes.parent_process() is None:
+        return None
+    return getattr(processes.current_process(), "_kwargs", {}).get("shutdown_event")

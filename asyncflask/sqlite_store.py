@@ -1,0 +1,150 @@
+"""Sessions in an SQLite file: nothing to install or to run, for one machine. Its processes may share the file."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import typing as t
+from asyncio import get_running_loop
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from time import monotonic, sleep, time
+from weakref import WeakSet, finalize
+
+T = t.TypeVar("T")
+
+_BUSY_TIMEOUT = 5  # seconds to wait for another process
+_SWEEP = 20  # expired rows that one save removes at most
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS session (key TEXT PRIMARY KEY, value BLOB NOT NULL, expires REAL NOT NULL);
+CREATE INDEX IF NOT EXISTS session_expires ON session (expires);
+"""
+
+
+class SQLiteStore:
+    """A `Store` with one connection, which lives in a thread of its own: no event loop waits for the disk."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = os.path.abspath(path)
+        self._begin()
+        _stores.add(self)
+
+    def _begin(self) -> None:
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="asyncflask-sessions")
+        self._connection: sqlite3.Connection | None = None
+        self._closer: finalize[..., t.Any] | None = None
+
+    async def load(self, key: str) -> bytes | None:
+        return await self._run(_load, key, time())
+
+    async def save(self, key: str, value: bytes, lifetime: int) -> None:
+        await self._run(_save, key, value, time(), lifetime)
+
+    async def replace(self, key: str, value: bytes, lifetime: int) -> None:
+        await self._run(_replace, key, value, time(), lifetime)
+
+    async def touch(self, key: str, lifetime: int) -> None:
+        await self._run(_touch, key, time(), lifetime)
+
+    async def delete(self, key: str) -> None:
+        await self._run(_delete, key)
+
+    async def close(self) -> None:
+        """Close the file. The next use opens it again."""
+        await get_running_loop().run_in_executor(self._thread, self._close)
+
+    async def _run(self, work: Callable[..., T], *args: t.Any) -> T:
+        return await get_running_loop().run_in_executor(self._thread, self._call, work, args)
+
+    # In the thread
+
+    def _call(self, work: Callable[..., T], args: tuple[t.Any, ...]) -> T:
+        if self._connection is None:
+            self._connection = _open(self.path)
+            self._closer = finalize(self, self._connection.close)
+        return work(self._connection, *args)
+
+    def _close(self) -> None:
+        if self._closer is not None:
+            self._closer()
+        self._connection = self._closer = None
+
+    # In a child process
+
+    def _begin_after_fork(self) -> None:
+        """SQLite forbids any use of an inherited connection, and that is to close it too."""
+        if self._closer is not None:
+            self._closer.detach()
+            _inherited.append(self._connection)
+        self._begin()
+
+
+_stores: WeakSet[SQLiteStore] = WeakSet()
+_inherited: list[sqlite3.Connection | None] = []
+
+
+def _begin_all_after_fork() -> None:
+    for store in list(_stores):
+        store._begin_after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_begin_all_after_fork)
+
+
+def _open(path: str) -> sqlite3.Connection:
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with suppress(FileExistsError):  # sessions are nobody else's to read
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL, 0o600))
+    # `finalize` may close it from another thread.
+    connection = sqlite3.connect(path, timeout=_BUSY_TIMEOUT, isolation_level=None, check_same_thread=False)
+    try:
+        _turn_on_wal(connection)
+        connection.execute("PRAGMA synchronous = NORMAL")
+        connection.executescript(_SCHEMA)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _turn_on_wal(connection: sqlite3.Connection) -> None:
+    """Several processes that begin at once: SQLite does not wait for the one that turns it on."""
+    deadline = monotonic() + _BUSY_TIMEOUT
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or monotonic() > deadline:
+                raise
+            sleep(0.01)
+
+
+def _load(connection: sqlite3.Connection, key: str, now: float) -> bytes | None:
+    row = connection.execute("SELECT value FROM session WHERE key = ? AND expires > ?", (key, now)).fetchone()
+    return None if row is None else t.cast(bytes, row[0])
+
+
+def _save(connection: sqlite3.Connection, key: str, value: bytes, now: float, lifetime: int) -> None:
+    with connection:  # one transaction
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute(
+            "DELETE FROM session WHERE key IN (SELECT key FROM session WHERE expires <= ? LIMIT ?)", (now, _SWEEP)
+        )
+        connection.execute("INSERT OR REPLACE INTO session VALUES (?, ?, ?)", (key, value, now + lifetime))
+
+
+def _replace(connection: sqlite3.Connection, key: str, value: bytes, now: float, lifetime: int) -> None:
+    connection.execute(
+        "UPDATE session SET value = ?, expires = ? WHERE key = ? AND expires > ?", (value, now + lifetime, key, now)
+    )
+
+
+def _touch(connection: sqlite3.Connection, key: str, now: float, lifetime: int) -> None:
+    connection.execute("UPDATE session SET expires = ? WHERE key = ? AND expires > ?", (now + lifetime, key, now))
+
+
+def _delete(connection: sqlite3.Connection, key: str) -> None:
+    connection.execute("DELETE FROM session WHERE key = ?", (key,))

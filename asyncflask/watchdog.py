@@ -1,0 +1,91 @@
+"""The watchdog: tells when code holds the event loop, where it does so, and for how long.
+
+A thread asks the loop for a sign of life. If none comes in time it takes the stack of the loop's thread at that moment. It costs
+the requests nothing: they neither start nor stop it (docs/execution.md has the figure).
+"""
+
+from __future__ import annotations
+
+import os
+import selectors
+import sys
+import threading
+import time
+import traceback
+import typing as t
+from types import FrameType
+
+from .dispatch import dispatch_request
+
+if t.TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
+
+    from .app import Flask
+
+IN_DEBUG = 100  # ms
+# Asked this often in the time that is the limit, so that what exceeds it by a quarter is always seen.
+ROUNDS = 4
+
+
+def limit_of(app: Flask) -> float | None:
+    """SLOW_CALLBACK_MS in seconds; where it is not set, 100 ms in debug mode and no watchdog otherwise."""
+    limit: float | None = app.config["SLOW_CALLBACK_MS"]
+    if limit is None and app.debug:
+        limit = IN_DEBUG
+    return None if not limit else limit / 1000
+
+
+class Watchdog:
+    """Watches the loop of the thread that makes it, until `stop`. `limit` in seconds."""
+
+    def __init__(self, app: Flask, loop: AbstractEventLoop, limit: float) -> None:
+        self.logger = app.logger
+        self.loop = loop
+        self.limit = limit
+        self.thread_id = threading.get_ident()
+        self.stopping = threading.Event()
+        threading.Thread(target=self._watch, name="asyncflask-watchdog", daemon=True).start()
+
+    def stop(self) -> None:
+        self.stopping.set()
+
+    def _watch(self) -> None:
+        while not self.stopping.wait(self.limit / ROUNDS):
+            alive = threading.Event()
+            asked = time.monotonic()
+            try:
+                self.loop.call_soon_threadsafe(alive.set)
+            except RuntimeError:  # the loop is closed
+                return
+            if not alive.wait(self.limit) and self._report():
+                while not alive.wait(1) and not self.stopping.is_set():
+                    pass
+                self.logger.warning("The event loop was held for %.0f ms.", (time.monotonic() - asked) * 1000)
+
+    def _report(self) -> bool:
+        """Log what the loop's thread is at. False if that is nothing: it waits for the interpreter's lock, or for I/O."""
+        frame = sys._current_frames().get(self.thread_id)
+        if frame is None or _is_idle(frame):
+            return False
+        stack = "".join(traceback.format_stack(frame))
+        place = _find_endpoint(frame)
+        self.logger.warning(
+            "The event loop has been held for more than %.0f ms%s. Make the code async, or the view a plain 'def', which"
+            " runs in a thread. Now it is here:\n%s",
+            *(self.limit * 1000, f" by the endpoint {place!r}" if place else "", stack.rstrip()),
+        )
+        return True
+
+
+def _is_idle(frame: FrameType) -> bool:
+    filename = frame.f_code.co_filename
+    return filename == selectors.__file__ or f"{os.sep}asyncio{os.sep}" in filename
+
+
+def _find_endpoint(frame: FrameType | None) -> str | None:
+    """The endpoint whose view is on the stack."""
+    while frame is not None:
+        if frame.f_code is dispatch_request.__code__:
+            return t.cast("str | None", frame.f_locals["ctx"].request.endpoint)
+        frame = frame.f_back
+    return None

@@ -1,0 +1,102 @@
+"""The watchdog: code that holds the event loop is logged with its endpoint and its stack."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+
+import pytest
+from edge import get, wait_until
+
+from asyncflask import Flask
+from asyncflask.watchdog import Watchdog, limit_of
+
+
+@pytest.fixture
+def app():
+    app = Flask(__name__)
+
+    @app.route("/block")
+    async def block():
+        hold_the_loop()
+        return ""
+
+    @app.route("/sync")
+    def sync_view():
+        hold_the_loop()
+        return ""
+
+    @app.route("/wait")
+    async def wait():
+        await asyncio.sleep(0.15)
+        return ""
+
+    return app
+
+
+def hold_the_loop():
+    time.sleep(0.15)
+
+
+@pytest.fixture
+async def watchdog(app):
+    watchdog = Watchdog(app, asyncio.get_running_loop(), 0.05)
+    yield watchdog
+    watchdog.stop()
+
+
+async def test_says_who_holds_the_loop_and_where(app, watchdog, caplog):
+    await get(app, "/block")
+    await wait_until(lambda: len(caplog.records) == 2)
+    first, second = caplog.messages
+    assert "more than 50 ms by the endpoint 'block'" in first
+    assert "hold_the_loop()" in first
+    assert "time.sleep(0.15)" in first
+    assert "was held for" in second
+    assert {record.levelno for record in caplog.records} == {logging.WARNING}
+
+
+@pytest.mark.parametrize("path", ["/sync", "/wait"])
+async def test_says_nothing_of_threads_and_of_waiting(app, watchdog, caplog, path):
+    await get(app, path)
+    await asyncio.sleep(0.1)
+    assert not caplog.records
+
+
+async def test_code_outside_of_requests(watchdog, caplog):
+    hold_the_loop()
+    await wait_until(lambda: len(caplog.records) == 2)
+    assert "endpoint" not in caplog.messages[0]
+    assert "hold_the_loop" in caplog.messages[0]
+
+
+async def test_stops(app, caplog):
+    watchdog = Watchdog(app, asyncio.get_running_loop(), 0.05)
+    watchdog.stop()
+    await wait_until(lambda: "asyncflask-watchdog" not in {thread.name for thread in threading.enumerate()})
+    hold_the_loop()
+    await asyncio.sleep(0.05)
+    assert not caplog.records
+
+
+def test_ends_with_its_loop(app):
+    async def main():
+        Watchdog(app, asyncio.get_running_loop(), 0.01)
+
+    asyncio.run(main())
+    deadline = time.monotonic() + 5
+    while "asyncflask-watchdog" in {thread.name for thread in threading.enumerate()}:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize(
+    ("debug", "value", "limit"),
+    [(True, None, 0.1), (False, None, None), (False, 250, 0.25), (True, 50, 0.05), (True, 0, None)],
+)
+def test_when_it_watches(app, debug, value, limit):
+    app.debug = debug
+    app.config["SLOW_CALLBACK_MS"] = value
+    assert limit_of(app) == limit
