@@ -53,12 +53,17 @@ from .signals import (
     websocket_started as websocket_started,
     websocket_tearing_down as websocket_tearing_down,
 )
+from .sse import ServerSentEvent as ServerSentEvent, sse as sse
 from .steps import nonblocking as nonblocking
 from .templating import (
     render_template as render_template,
+    render_template_async as render_template_async,
     render_template_string as render_template_string,
+    render_template_string_async as render_template_string_async,
     stream_template as stream_template,
+    stream_template_async as stream_template_async,
     stream_template_string as stream_template_string,
+    stream_template_string_async as stream_template_string_async,
 )
 from .wrappers import Request as Request, Response as Response
 

@@ -320,6 +320,7 @@ class Flask(Native, metaclass=AppType):
         """Add a URL rule and its view. `methods` is GET by default; further options go to Werkzeug's Rule."""
         if endpoint is None:
             endpoint = _endpoint_from_view_func(view_func)
+        self._take_options(endpoint, options)
         url_rule = make_rule(self, rule, endpoint, view_func, provide_automatic_options, options)
         self.url_map.add(url_rule)
         if view_func is not None:
@@ -484,13 +485,13 @@ class Flask(Native, metaclass=AppType):
     def inject_url_defaults(self, endpoint: str, values: dict[str, t.Any]) -> None:
         blueprints = _split_blueprint_path(endpoint.rpartition(".")[0]) if "." in endpoint else ()
         for f in ordered(t.cast(t.Any, self.url_default_functions), URL_DEFAULTS, blueprints):
-            f(endpoint, values)
+            self.ensure_sync(f)(endpoint, values)
 
     def handle_url_build_error(self, error: BuildError, endpoint: str, values: dict[str, t.Any]) -> str:
         """The first answer of `url_build_error_handlers`; without one the error goes on."""
         for handler in self.url_build_error_handlers:
             try:
-                url = handler(error, endpoint, values)
+                url: str = self.ensure_sync(handler)(error, endpoint, values)
             except BuildError as newer:
                 error = newer
             else:
@@ -505,6 +506,7 @@ class Flask(Native, metaclass=AppType):
 
     # Templates and resources
 
+    @facade
     def update_template_context(self, context: dict[str, t.Any]) -> None:
         """Add what context processors give; what is there already wins."""
         given = context.copy()
@@ -516,7 +518,7 @@ class Flask(Native, metaclass=AppType):
     def make_shell_context(self) -> dict[str, t.Any]:
         context: dict[str, t.Any] = {"app": self, "g": g}
         for processor in self.shell_context_processors:
-            context.update(processor())
+            context.update(self.ensure_sync(processor)())
         return context
 
     def open_instance_resource(self, resource: str, mode: str = "rb", encoding: str | None = "utf-8") -> t.IO[t.Any]:
@@ -566,6 +568,8 @@ class Flask(Native, metaclass=AppType):
 
     def wsgi_app(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """The application as WSGI knows it (PEP 3333)."""
+        if not self._has_begun:
+            self._begin_serving(environ)
         if self.mounts and (mount := self._find_mount(environ)) is not None:
             return mount.call_wsgi(environ, start_response)
         answer: Iterable[bytes] = _edge("wsgi")(self, environ, start_response)

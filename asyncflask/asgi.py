@@ -9,13 +9,15 @@ from functools import lru_cache, partial
 from io import BytesIO
 from types import GeneratorType
 
-from werkzeug.exceptions import BadRequest, HTTPException, ServiceUnavailable
+from werkzeug.exceptions import BadRequest, HTTPException, InternalServerError, ServiceUnavailable
 from werkzeug.wsgi import FileWrapper
 
-from .body import MAX_DIGITS, BodyReader, BodyStream, UnreadBody
+from .body import MAX_DIGITS, BodyReader, BodyStream, MemoryBody, UnreadBody, make_streamed
 from .ctx import RequestContext
 from .dispatch import handle
 from .environ import IN_PROCESS, PRESERVE, build_environ, path_info
+from .extensions import PATHSEND, make_trailers, offers, takes_trailers
+from .files import find_path
 from .responding import (
     BODILESS_STATUS,
     final_headers,
@@ -25,8 +27,9 @@ from .responding import (
 from .routing import find_fast, is_plain_host
 from .runner import Runner, begin_in_context
 from .steps import LOOP, THREAD
+from .watching import Watch, watch_of
 from .workers import Overloaded
-from .wrapped import NOTICE, call_chain, find_chain
+from .wrapped import call_chain, find_chain
 
 if t.TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
@@ -46,23 +49,33 @@ async def _serve_http(app: Flask, scope: Scope, receive: Receive, send: Send) ->
     headers = dict(scope["headers"])
     if len(headers) != len(scope["headers"]):
         headers = _join_repeated(scope["headers"])
-    reader = stream = refusal = None
+    reader = stream = refusal = ctx = None
     if scope["method"] not in _BODILESS_METHODS or b"content-length" in headers or b"transfer-encoding" in headers:
         reader = BodyReader(receive, app.config["BODY_TIMEOUT"])
         stream, refusal = await _begin_body(app, reader, headers.get(b"content-length"))
     try:
         if "wsgi_app" in app.__dict__:
             ctx = RequestContext(app, build_environ(scope, stream or BytesIO()))
-            exchange = _Exchange(ctx, send, receive, reader)
+            ctx.request._receive, ctx.request._reader = receive, reader
+            exchange = Exchange(ctx, send)
             await exchange.move(exchange.answer_by_chain(refusal), THREAD)
             return
         ctx = _open_context(app, scope, stream, headers, refusal)
-        exchange = _Exchange(ctx, send, receive, reader)
-        if ctx.plan.needs_thread:
-            await exchange.move(exchange.answer(), ctx.plan.start)
-        elif (rest := begin_in_context(exchange.answer())) is not None:
+        ctx.request._receive = receive
+        if reader is not None:
+            ctx.request._reader = reader
+        config = app.config
+        if ctx.plan.options or config["CANCEL_ON_DISCONNECT"] or config["RESPONSE_TIMEOUT"] is not None:
+            from .guarding import serve_guarded  # the others pay nothing for it
+
+            rest = serve_guarded(ctx, send)
+        else:
+            rest = Exchange(ctx, send).begin()
+        if rest is not None:
             await rest
     finally:
+        if ctx is not None and ctx.request._reader is not None:
+            ctx.request._reader.close()
         if stream is not None and PRESERVE not in scope:
             stream.close()
 
@@ -78,7 +91,7 @@ def _join_repeated(headers: Iterable[tuple[bytes, bytes]]) -> dict[bytes, bytes]
 async def _begin_body(app: Flask, reader: BodyReader, length: bytes | None) -> tuple[t.IO[bytes], HTTPException | None]:
     """The body as a file, its first piece taken unless the declared length is too much; or why it is refused."""
     if length is not None and not (length.isdigit() and len(length) < MAX_DIGITS):
-        return BytesIO(), BadRequest("The Content-Length header is not a number.")
+        return MemoryBody(), BadRequest("The Content-Length header is not a number.")
     limit = app.config["MAX_CONTENT_LENGTH"]
     first = b""
     reader.left = None if length is None else int(length)
@@ -88,9 +101,9 @@ async def _begin_body(app: Flask, reader: BodyReader, length: bytes | None) -> t
         try:
             first = await reader.read()
         except HTTPException as error:
-            return BytesIO(), error.with_traceback(None)
+            return MemoryBody(), error.with_traceback(None)
     if reader.complete:
-        return BytesIO(first), None
+        return MemoryBody(first), None
     return t.cast("t.IO[bytes]", BodyStream(reader, first, app.config["BODY_SPOOL_SIZE"])), None
 
 
@@ -119,22 +132,27 @@ def _open_context(
         ctx.match_request()  # by Werkzeug, but before it is decided where the request begins
         plan = app._plan(ctx.request.endpoint)
     ctx.plan = plan
+    if plan.streams_body and isinstance(ctx.request._stream, MemoryBody):
+        stream = ctx.request._stream = t.cast("t.IO[bytes]", make_streamed(ctx.request._stream))
     if stream is not None and isinstance(stream, BodyStream):
         ctx.unread = UnreadBody(stream, ctx.request)
     return ctx
 
 
-class _Exchange:
+class Exchange:
     """One request and its response."""
 
-    __slots__ = ("ctx", "disconnected", "reader", "receive", "send")
+    __slots__ = ("ctx", "left", "send")
 
-    def __init__(self, ctx: RequestContext, send: Send, receive: Receive, reader: BodyReader | None) -> None:
+    def __init__(self, ctx: RequestContext, send: Send) -> None:
         self.ctx = ctx
-        self.send = send
-        self.receive = receive
-        self.reader = reader
-        self.disconnected = False
+        self.send = ctx.send = send
+        self.left = False  # the client, whereupon the task was cancelled
+
+    def begin(self) -> Awaitable[None] | None:
+        """Begin to answer. What is to be awaited for the rest; None if that was all."""
+        plan = self.ctx.plan
+        return self.move(self.answer(), plan.start) if plan.needs_thread else begin_in_context(self.answer())
 
     async def move(self, coro: Coroutine[t.Any, t.Any, None], start: str) -> None:
         """Answer with steps in a worker thread. If all threads are busy and the queue is full: 503."""
@@ -178,8 +196,14 @@ class _Exchange:
             finally:
                 if response._on_close or type(response.response) is not list:
                     await self._close(response, exhausted=False)
-        elif response.is_async:
+            return
+        ctx.send = None
+        if response.trailers is not None and takes_trailers(ctx.request):
+            start["trailers"] = True
+        if response.is_async:
             await self._stream_async(response, start)
+        elif offers(ctx.request, PATHSEND) and (path := find_path(response)) is not None:
+            await self._send_path(response, start, path)
         elif ctx.moves:
             await self._stream_sync(response, start)
         else:  # an async view's sync stream: its pieces share a thread and a context
@@ -205,25 +229,42 @@ class _Exchange:
     async def _send_piece(self, piece: bytes, more: bool = True) -> None:
         await self.send({"type": "http.response.body", "body": piece, "more_body": more})
 
-    async def _stream_async(self, response: Response, start: Message) -> None:
+    async def _end(self, response: Response, start: Message, watch: Watch) -> None:
+        trailers = await make_trailers(self.ctx, response) if "trailers" in start else None
         await self.ctx.go(LOOP)
+        watch.on_gone = None  # the response is complete once the last piece is with the server
+        await self._send_piece(b"", more=False)
+        if trailers is not None:
+            await self.send(trailers)
+
+    async def _send_path(self, response: Response, start: Message, path: str) -> None:
+        """The server opens and sends the file by itself."""
+        try:
+            await self.ctx.go(LOOP)
+            await self.send(start)
+            await self.send({"type": PATHSEND, "path": path})
+        finally:
+            await self._close(response, exhausted=True)
+
+    async def _stream_async(self, response: Response, start: Message) -> None:
         pieces: t.Any = response.response
         count = _Count(response.content_length)
-        task = t.cast("asyncio.Task[t.Any]", asyncio.current_task())
-        watcher = self._watch(task.cancel)
+        task = watch = None
         try:
+            await self.ctx.go(LOOP)
+            task = t.cast("asyncio.Task[t.Any]", asyncio.current_task())
+            watch = self._watch(partial(self.leave, task))
             await self.send(start)
             async for piece in pieces:
                 await self._send_piece(count(piece.encode() if isinstance(piece, str) else piece))
             count.check_end()
-            watcher.cancel()  # the response is complete once the last piece is with the server
-            await self._send_piece(b"", more=False)
+            await self._end(response, start, watch)
         except asyncio.CancelledError:
-            if not self.disconnected or task.cancelling() > 1:
+            if task is None or not self.is_over(task):
                 raise
-            task.uncancel()  # it was the client's leaving, and that ends here
         finally:
-            watcher.cancel()
+            if watch is not None:
+                watch.on_gone = None
             if hasattr(pieces, "aclose"):
                 await pieces.aclose()
             await self._close(response, exhausted=True)
@@ -233,45 +274,50 @@ class _Exchange:
         pieces = iter(response.iter_encoded())
         count = _Count(response.content_length)
         step = (THREAD, partial(next, pieces, _END))
-        piece = watcher = None
+        piece = watch = None
         try:
-            if ctx.place is THREAD and isinstance(response.response, FileWrapper):
-                # A file's first piece is there at once, so it shares the view's hop; a generator's may be long.
-                piece = next(pieces, _END)
+            piece = await ctx.call(step)  # in the view's hop; as under WSGI the head leaves once the first piece is there
             await ctx.go(LOOP)
-            watcher = self._watch()
+            watch = self._watch()
             await self.send(start)
-            while piece is not _END and not self.disconnected:
-                if piece is not None:
-                    await self._send_piece(count(piece))
+            while piece is not _END and not watch.gone.is_set():
+                await self._send_piece(count(piece))
                 piece = _END if count.is_complete() else await ctx.call(step)
                 await ctx.go(LOOP)
-            if not self.disconnected:
+            if not watch.gone.is_set():
                 count.check_end()
-                await self._send_piece(b"", more=False)
+                await self._end(response, start, watch)
+        except Exception:
+            await ctx.go(LOOP)
+            if watch is None:
+                await self._refuse(InternalServerError())
+            raise
         finally:
             await ctx.go(LOOP)  # a piece that failed left us in the thread
-            if watcher is not None:
-                watcher.cancel()
             await self._close(response, exhausted=piece is _END)
 
-    def _watch(self, on_disconnect: Callable[[], object] | None = None) -> asyncio.Task[None]:
-        """A task that notes the client's leaving while a response is streamed."""
+    def _watch(self, on_gone: Callable[[], object] | None = None) -> Watch:
+        """What notes the client's leaving while a response is streamed."""
+        request = self.ctx.request
+        if request._reader is not None:
+            request._reader.give_up()
+        watch = t.cast(Watch, watch_of(request))
+        watch.on_gone = on_gone
+        if on_gone is not None and watch.gone.is_set():
+            on_gone()
+        return watch
 
-        async def watch() -> None:
-            if self.reader is not None and not self.reader.give_up():
-                return  # the events are the body's
-            message = await self.receive()
-            while message["type"] == "http.request" and (message.get("body") or message.get("more_body")):
-                message = await self.receive()
-            if message["type"] == "http.request":  # the end of a body that nobody reads
-                message = await self.receive()
-            if message["type"] == "http.disconnect":
-                self.disconnected = True
-                if on_disconnect is not None:
-                    on_disconnect()
+    def leave(self, task: asyncio.Task[t.Any]) -> None:
+        """The client has left: nobody waits for what the task makes."""
+        self.left = True
+        task.cancel()
 
-        return asyncio.create_task(watch())
+    def is_over(self, task: asyncio.Task[t.Any]) -> bool:
+        """Whether a cancellation was the client's leaving alone. It ends here."""
+        if not self.left or task.cancelling() > 1:
+            return False
+        task.uncancel()
+        return True
 
     async def _close(self, response: Response, exhausted: bool) -> None:
         """Close the body and run `call_on_close` functions; in the thread unless nothing of the user's is called."""
@@ -292,6 +338,8 @@ class _Count:
         self.sent = 0
 
     def __call__(self, piece: bytes) -> bytes:
+        if self.length is not None:  # a file may have grown since it was measured
+            piece = piece[: self.length - self.sent]
         self.sent += len(piece)
         return piece
 
@@ -309,7 +357,7 @@ def _raw_name(name: str) -> bytes:
     return name.lower().encode("latin-1")
 
 
-# lifespan
+# websocket, lifespan
 
 
 async def _serve_websocket(app: Flask, scope: Scope, receive: Receive, send: Send) -> None:
@@ -319,14 +367,9 @@ async def _serve_websocket(app: Flask, scope: Scope, receive: Receive, send: Sen
 
 
 async def _serve_lifespan(app: Flask, scope: Scope, receive: Receive, send: Send) -> None:
-    while True:
-        message = await receive()
-        if message["type"] == "lifespan.startup" and "wsgi_app" in app.__dict__:
-            app.logger.warning(NOTICE)
-        await send({"type": f"{message['type']}.complete"})
-        if message["type"] == "lifespan.shutdown":
-            app._workers.close()
-            return
+    from .lifespan import serve_lifespan
+
+    await serve_lifespan(app, scope, receive, send)
 
 
 class _Handlers(dict[str, t.Callable[[t.Any, t.Any, t.Any, t.Any], Awaitable[None]]]):

@@ -8,20 +8,24 @@ from __future__ import annotations
 
 import asyncio
 import typing as t
+from contextvars import Context
 from urllib.parse import urlsplit
 
-from werkzeug.exceptions import Forbidden, HTTPException, ServiceUnavailable
+from werkzeug.exceptions import Forbidden, ServiceUnavailable
 
 from .ctx import WebsocketContext
 from .dispatch import handle
 from .responding import final_headers, make_response, whole_body
 from .runner import Runner, begin_in_context
 from .steps import LOOP
-from .websocket import CONNECTING, INTERNAL_ERROR, NORMAL, Connection, Websocket, WebsocketDisconnect
+from .websocket import CONNECTING, GOING_AWAY, INTERNAL_ERROR, NORMAL, OPEN, Connection, Websocket
 from .workers import Overloaded
 
 if t.TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
+
     from .app import Flask
+    from .shutdown import ShutdownEvent
     from .typing import Receive, Scope, Send
     from .wrappers import Response
 
@@ -29,6 +33,20 @@ if t.TYPE_CHECKING:
 async def serve_websocket(app: Flask, scope: Scope, receive: Receive, send: Send) -> None:
     await receive()  # websocket.connect
     websocket = _websocket_class(app).from_connection(scope, receive, send)
+    connection = websocket.connection
+    open_ones = _open_connections(app, connection)
+    open_ones.add(connection)
+    try:
+        await _serve(app, websocket)
+    except Exception:
+        await connection.close(INTERNAL_ERROR)
+        raise
+    finally:
+        connection.let_go()
+        open_ones.discard(connection)
+
+
+async def _serve(app: Flask, websocket: Websocket) -> None:
     ctx = app.websocket_context(websocket)
     ctx.place = LOOP
     ctx.cookie = websocket.headers.get("Cookie", "")
@@ -37,14 +55,10 @@ async def serve_websocket(app: Flask, scope: Scope, receive: Receive, send: Send
     elif app._plan(None).matches_on_loop:
         ctx.match_request()
     ctx.renew_plan()
-    try:
-        if ctx.plan.needs_thread:
-            await _move(ctx, websocket.connection)
-        elif (rest := begin_in_context(_converse(ctx, websocket.connection))) is not None:
-            await rest
-    except Exception:
-        await websocket.connection.close(INTERNAL_ERROR)
-        raise
+    if ctx.plan.needs_thread:
+        await _move(ctx, websocket.connection)
+    elif (rest := begin_in_context(_converse(ctx, websocket.connection))) is not None:
+        await rest
 
 
 async def _move(ctx: WebsocketContext, connection: Connection) -> None:
@@ -92,3 +106,47 @@ def _is_allowed_origin(app: Flask, websocket: Websocket) -> bool:
     if allowed == "same-origin":
         return urlsplit(origin).netloc.lower() == websocket.headers.get("Host", "").lower()
     return origin.lower() in {item.lower() for item in allowed}
+
+
+class _OpenConnections(set[Connection]):
+    """An application's connections on the loop that serves. While there are some, a task waits to bid them farewell.
+
+    Servers close them late (1012, 1006 or not at all); a view that knows of the end can still save what it has.
+    """
+
+    def __init__(self, loop: AbstractEventLoop, event: ShutdownEvent) -> None:
+        self.loop: AbstractEventLoop = loop
+        self.event: ShutdownEvent = event
+        self.task: asyncio.Task[None] | None = None
+
+    def add(self, connection: Connection) -> None:
+        super().add(connection)
+        if self.task is None:
+            self.task = self.loop.create_task(self._close_at_the_end(), context=Context())
+
+    def discard(self, connection: Connection) -> None:
+        super().discard(connection)
+        if not self and self.task is not None:
+            self.task.cancel()
+            self.task = None
+
+    async def _close_at_the_end(self) -> None:
+        await self.event.wait()
+        for connection in tuple(self):
+            if connection.state is OPEN:  # each on its own: a client may be slow to take it
+                _begun.add(closing := self.loop.create_task(connection.close(GOING_AWAY), context=Context()))
+                closing.add_done_callback(_begun.discard)
+
+
+_begun: set[asyncio.Task[None]] = set()  # a loop does not keep its tasks alive
+
+
+def _open_connections(app: Flask, connection: Connection) -> set[Connection]:
+    """Those to be closed with this one; outside of a serving life it is alone."""
+    lifespan = vars(app).get("_lifespan")
+    if lifespan is None or lifespan.loop is not connection.loop:
+        return set()
+    known: _OpenConnections | None = vars(app).get("_open_connections")
+    if known is None or known.loop is not connection.loop:
+        known = vars(app)["_open_connections"] = _OpenConnections(connection.loop, lifespan.shutdown_event)
+    return known

@@ -7,26 +7,30 @@ so that long ones keep no request waiting.
 
 from __future__ import annotations
 
-import asyncio
 import typing as t
 from collections.abc import Callable, Iterator
 from contextvars import Context, copy_context
 from functools import partial
 from weakref import ref
 
-from .bridge import Home, Mailbox, _background, _on_event_loop, cv_home, mailbox_of
+from anyio import Event, move_on_after
+from anyio.lowlevel import checkpoint
+
+from .bridge import Home, Mailbox, _background, _on_event_loop, current_loop, cv_home, mailbox_of
 from .globals import _cv_request
 from .signals import got_background_exception
 from .steps import LOOP, Host, emit, kind_of
-from .workers import PoolLane, RequestLane, WorkerPool
+from .workers import RequestLane, WorkerPool
 
 if t.TYPE_CHECKING:
+    from asyncio import Future
+
     from blinker import Signal
 
     from .app import Flask
 
 NO_LIMIT = 1 << 62  # of those that wait for a thread
-# Seconds that cancelled tasks get to clean up. A thread cannot be stopped: it is left behind, and ends with the process.
+# Seconds that cancelled tasks get to clean up. A thread cannot be stopped: it is left behind, until the process ends.
 CLEAN_UP = 1
 Failure = (Exception, SystemExit, KeyboardInterrupt)  # the latter two would end the loop, and not just the task
 
@@ -65,63 +69,94 @@ class LoopHost(Host):
 
 
 class BackgroundTasks:
-    """The tasks that run: a set of asyncio's."""
+    """The tasks that run, as a set: asyncio's, or those of trio_loop."""
 
     def __init__(self, app: Flask) -> None:
         self._app = ref(app)
         self._pool = WorkerPool(app.config["WORKER_THREADS"], NO_LIMIT)
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._runs: dict[Future[None], _Run] = {}
+        self._change: Event | None = None
 
-    def __iter__(self) -> Iterator[asyncio.Task[None]]:
-        return iter(tuple(self._tasks))
+    def __iter__(self) -> Iterator[Future[None]]:
+        return iter(tuple(self._runs))
 
     def __len__(self) -> int:
-        return len(self._tasks)
+        return len(self._runs)
 
     def __contains__(self, task: object) -> bool:
-        return task in self._tasks
+        return task in self._runs
 
     def add(self, func: Callable[..., t.Any], *args: t.Any, **kwargs: t.Any) -> None:
         """Run `func(*args, **kwargs)`, from any thread."""
         app = t.cast("Flask", self._app())
-        mailbox = _find_mailbox(app)
-        home = ThreadHome(mailbox, self._pool)
-        context = _copy_context(home)
-        start = partial(self._start, app, home, context, func, partial(func, *args, **kwargs))
+        home = ThreadHome(_find_mailbox(app), self._pool)
+        start = partial(self._start, _Run(app, home, func, partial(func, *args, **kwargs)), _copy_context(home))
         if _on_event_loop():
             start()
         else:
-            mailbox.post(start)
+            home.mailbox.post(start)
 
-    def _start(
-        self, app: Flask, home: ThreadHome, context: Context, func: t.Any, call: Callable[[], t.Any]
-    ) -> None:
-        task = home.loop.create_task(_run(app, home, _name_of(func), call), name=_name_of(func), context=context)
-        self._tasks.add(task)
-        task.add_done_callback(partial(self._note_end, app, home))
+    def _start(self, run: _Run, context: Context) -> None:
+        task = run.home.loop.create_task(run.complete(), name=run.name, context=context)
+        self._runs[task] = run
+        task.add_done_callback(self._note_end)
 
-    def _note_end(self, app: Flask, home: ThreadHome, task: asyncio.Task[None]) -> None:
-        home.release()
-        if task in self._tasks:
-            self._tasks.remove(task)
-            if task.cancelled():
-                app.logger.warning("Background task %r is lost: it was cancelled.", task.get_name())
+    def _note_end(self, task: Future[None]) -> None:
+        run = self._runs.pop(task, None)
+        if run is not None:
+            run.home.release()
+            if not run.is_complete:
+                run.app.logger.warning("Background task %r is lost: it was cancelled.", run.name)
+        if self._change is not None:
+            self._change.set()
 
     async def shutdown(self, grace: float) -> None:
         """Wait `grace` seconds for the tasks of this loop; then each that still runs is logged and cancelled."""
-        await asyncio.sleep(0)  # those that a thread has just begun
-        loop = asyncio.get_running_loop()
-        self._tasks -= {task for task in self._tasks if task.get_loop().is_closed()}
-        tasks = {task for task in self._tasks if task.get_loop() is loop} - {asyncio.current_task()}
-        lost = (await asyncio.wait(tasks, timeout=grace))[1] if tasks else set()
-        self._tasks -= lost
+        await checkpoint()  # those that a thread has just begun
+        loop = current_loop()
+        tasks = []
+        for task, run in tuple(self._runs.items()):
+            if run.home.loop is loop:
+                tasks.append(task)
+            elif run.home.loop.is_closed():
+                del self._runs[task]
+        await self._wait(tasks, grace)
+        lost = [task for task in tasks if task in self._runs]
         for task in lost:
+            run = self._runs.pop(task)
+            run.home.release()
             text = "Background task %r is lost: it did not end within %g s of the shutdown."
-            t.cast("Flask", self._app()).logger.warning(text, task.get_name(), grace)
+            run.app.logger.warning(text, run.name, grace)
             task.cancel()
-        if lost:
-            await asyncio.wait(lost, timeout=CLEAN_UP)
+        await self._wait(lost, CLEAN_UP)
         self._pool.close()
+
+    async def _wait(self, tasks: list[Future[None]], seconds: float) -> None:
+        with move_on_after(seconds):
+            while not all(task.done() for task in tasks):
+                self._change = Event()
+                await self._change.wait()
+
+
+class _Run:
+    """A task's work."""
+
+    def __init__(self, app: Flask, home: ThreadHome, func: t.Any, call: Callable[[], t.Any]) -> None:
+        self.app = app
+        self.home = home
+        self.name = _name_of(func)
+        self.call = call
+        self.is_complete = False
+
+    async def complete(self) -> None:
+        """In an application context of its own: what `g` has of the request's is torn down with the request."""
+        try:
+            async with self.app.app_context():
+                await LoopHost().call((kind_of(self.call), self.call))
+        except Failure as error:
+            text = f"Exception in background task {self.name!r}"
+            await report_error(self.app, got_background_exception, error, text)
+        self.is_complete = True
 
 
 def _name_of(func: t.Any) -> str:
@@ -132,7 +167,7 @@ def _name_of(func: t.Any) -> str:
 
 def _find_mailbox(app: Flask) -> Mailbox:
     if _on_event_loop():
-        return mailbox_of(asyncio.get_running_loop())
+        return mailbox_of(current_loop())
     home = cv_home.get(None)
     if home is not None and not home.loop.is_closed():
         return home.mailbox
@@ -155,20 +190,10 @@ def _copy_context(home: ThreadHome) -> Context:
     return context
 
 
-async def _run(app: Flask, home: Home, name: str, call: Callable[[], t.Any]) -> None:
-    """In an application context of its own: what `g` has of the request's is torn down with the request."""
-    host = LoopHost()
-    try:
-        async with app.app_context():
-            await host.call((kind_of(call), call))
-    except Failure as error:
-        await report_error(app, got_background_exception, error, f"Exception in background task {name!r}")
-
-
 async def report_error(app: Flask, signal: Signal, error: BaseException, text: str) -> None:
     """Log it once, and send the signal."""
-    app.logger.error(text, exc_info=error)
+    app.logger.error(text, exc_info=error, stacklevel=2)
     try:
         await emit(LoopHost(), signal, app, exception=error)
     except Exception:
-        app.logger.exception("Exception in a receiver of %r", signal.name)
+        app.logger.exception("Exception in a receiver of %r", signal)

@@ -78,10 +78,11 @@ class BodyReader:
                 return piece
         return b""
 
-    def give_up(self) -> bool:
+    def give_up(self) -> None:
         """Let the rest go, if nobody reads it: what is received from now on tells of the client alone."""
         self.given_up = not self.complete and not self.claimed
-        return self.complete or self.given_up
+        if self.watch is not None:
+            self.watch.go_on()
 
     def close(self) -> None:
         """The request is over."""
@@ -145,6 +146,12 @@ class AsyncReading:
         return b"".join(pieces)
 
 
+if t.TYPE_CHECKING:
+
+    class BodyFile(AsyncReading, t.IO[bytes]):
+        """What `request.stream` is."""
+
+
 def refuse_on_loop() -> None:
     if _on_event_loop():
         raise RuntimeError(
@@ -193,7 +200,8 @@ class BodyStream(AsyncReading, io.RawIOBase):
         self.reader.claimed = True
         if not self.rest and not self.reader.complete and not self._end():
             self.rest = memoryview(await self.reader.read())
-        return bytes(self._cut(size))
+        whole, piece = self.rest.obj, self._cut(size)
+        return whole if type(whole) is bytes and len(whole) == len(piece) else bytes(piece)
 
     def _begins_piece(self) -> bool:
         """In sync code: whether the next piece is to be waited for."""
@@ -252,6 +260,13 @@ class BodyStream(AsyncReading, io.RawIOBase):
         if self.loaded is not None:
             self.loaded.close()
         super().close()
+
+
+def make_streamed(body: MemoryBody) -> BodyStream:
+    """A body at hand as one that sync code on the loop may not read: as it would be with a larger one."""
+    reader = BodyReader(t.cast("Receive", None), None)
+    reader.complete = True
+    return BodyStream(reader, body.getvalue(), 0)
 
 
 class UnreadBody:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import sys
 import threading
 import typing as t
 from collections import deque
@@ -73,6 +74,20 @@ class Home:
         return self._lane if self._lane is not None and self._lane.thread_id == thread_id else None
 
 
+def current_loop() -> AbstractEventLoop:
+    """The running loop, asyncio's or trio's. Raises RuntimeError where there is none."""
+    import asyncio
+
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        if "trio" not in sys.modules:
+            raise
+        from .trio_loop import running_trio_loop
+
+        return t.cast("AbstractEventLoop", running_trio_loop())
+
+
 _mailbox: Mailbox | None = None
 
 
@@ -133,10 +148,8 @@ def _on_event_loop() -> bool:
 
     Under gevent the background loop is a greenlet of the same thread as all requests; its own identity tells it apart.
     """
-    import asyncio
-
     try:
-        loop = asyncio.get_running_loop()
+        loop = current_loop()
     except RuntimeError:
         return False
     background = _background.mailbox
@@ -155,7 +168,8 @@ def wait_for(awaitable: Awaitable[T], context: Context | None = None) -> T:
             awaitable.close()
         raise RuntimeError(
             "Async code was called through its sync form on the event loop's own thread, which would wait for itself."
-            " In async code, await the function (app.ensure_async(f)) or use the 'async with' form."
+            " In async code, await the function (app.ensure_async(f)) or use the 'async with' form; await"
+            " render_template_async(…) where context processors are async."
         )
     home = cv_home.get(None)
     if home is not None and home.loop.is_closed():
@@ -232,9 +246,7 @@ async def run_in_thread(f: Callable[..., T], *args: t.Any) -> T:
     home = cv_home.get(None)
     if home is None and (app_ctx := _cv_app.get(None)) is not None:
         home = app_ctx.home()
-    from asyncio import get_running_loop
-
-    if home is not None and home.loop is not get_running_loop():
+    if home is not None and home.loop is not current_loop():
         home = None  # a loop of the user's own, in the thread that belongs to the request: it cannot serve
     call = t.cast("Callable[[], T]", partial(context.run, f, *args))
     future: Future[T] | None = None

@@ -19,7 +19,7 @@ from werkzeug.routing import MapAdapter
 from werkzeug.utils import cached_property
 
 from . import typing as ft
-from .bridge import Home, mailbox_of
+from .bridge import Home, current_loop, mailbox_of
 from .globals import _cv_app, _cv_request, _no_app_msg, _no_ws_msg
 from .gone import missing_from
 from .hooks import WEBSOCKET
@@ -45,6 +45,7 @@ if t.TYPE_CHECKING:
     from .app import Flask
     from .routing import Match
     from .sessions import SessionMixin
+    from .typing import Send
     from .wrappers import Request
 
 F = t.TypeVar("F", bound=Callable[..., t.Any])
@@ -219,10 +220,8 @@ class AppContext(Context):
         """On the loop: the thread for the sync code that this context's async code calls, always the same one."""
         if self._home is not None:
             return self._home
-        from asyncio import get_running_loop
-
         worker = self.app._workers.choose()
-        home = Home(mailbox_of(get_running_loop()), RequestLane(worker))
+        home = Home(mailbox_of(current_loop()), RequestLane(worker))
         if self._cv_tokens:
             self._home = home
         else:  # a task that outlived its request: there will be no end at which to release the thread
@@ -282,6 +281,7 @@ class RequestContext(Context):
     tearing_down: NamedSignal = request_tearing_down
     matched: Match | None = None  # the fast matcher's answer
     cookie: str | None = None  # the Cookie header; None: unknown
+    send: Send | None = None  # ASGI's, until the response starts
     fresh_app_context: bool = False  # never share the application context that surrounds the server
     plan: Plan = None  # type: ignore[assignment]  # known at the latest when the context is open
 
@@ -347,16 +347,16 @@ class RequestContext(Context):
             self._opened_session = self._open_session_at_once()
         return self._opened_session
 
+    @_session.setter
+    def _session(self, session: SessionMixin | None) -> None:
+        self._opened_session = session
+
     def _open_session_at_once(self) -> SessionMixin:
         interface: t.Any = self.app.session_interface
         if self.plan.session_needs_cookie:
             return t.cast("SessionMixin", interface.make_session(self.app))
-        session = interface.open_session(self.app, self.request)
+        session: SessionMixin | None = interface.open_session(self.app, self.request)
         return self._null_session() if session is None else session
-
-    @_session.setter
-    def _session(self, session: SessionMixin | None) -> None:
-        self._opened_session = session
 
     @property
     def session(self) -> SessionMixin:
@@ -377,16 +377,16 @@ class RequestContext(Context):
         self._bind(self._push_app_context())
         if len(self._cv_tokens) > 1:
             return True
-        if not self._opens_session_lazily() or self._has_to_leave_loop():
+        if not self.plan.session_is_lazy and (not self._brings_no_session() or self._has_to_leave_loop()):
             return False
         self._session_is_lazy = True
         self._match()
         return True
 
-    def _opens_session_lazily(self) -> bool:
-        plan = self.plan
-        if plan.session_is_lazy or not plan.session_needs_cookie:
-            return plan.session_is_lazy
+    def _brings_no_session(self) -> bool:
+        """Whether there is no cookie for an interface which asks for nothing else."""
+        if not self.plan.session_needs_cookie:
+            return False
         cookie = self.request.headers.get("Cookie", "") if self.cookie is None else self.cookie
         return self.app.session_interface.get_cookie_name(self.app) not in cookie
 
@@ -423,7 +423,7 @@ class RequestContext(Context):
                 self._bind(app_ctx)
             if len(self._cv_tokens) > 1:
                 return
-        self._session_is_lazy = self._opens_session_lazily()
+        self._session_is_lazy = self.plan.session_is_lazy or self._brings_no_session()
         # The session first: URL converters may use it, and opening it may itself match the request.
         if self._opened_session is None and not self._session_is_lazy:
             step = make_session_step(self.app.session_interface.open_session, self.plan.open_session)

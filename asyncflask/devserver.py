@@ -11,6 +11,7 @@ from asyncio import CancelledError, sleep
 from types import FrameType
 
 from uvicorn import Config, Server
+from uvicorn.main import STARTUP_FAILURE
 
 # Seconds that requests in flight get once the server is told to stop, and after them threads that do not end.
 GRACE = 1
@@ -63,6 +64,8 @@ class DevServer(Server):
             self.stopped.set()
             if self.deadline is not None:
                 self.deadline.cancel()
+        if self.lifespan.should_exit and not self.started:
+            raise SystemExit(STARTUP_FAILURE)  # it is logged; under the reloader this ends but the server's thread
 
     def _is_worth_telling(self, record: logging.LogRecord) -> bool:
         """What is cancelled at the end, such as a stream, is no error of the application."""

@@ -24,7 +24,7 @@ from .globals import _cv_app, _cv_request, _no_req_msg
 from .plan import AsyncStage, Plan, make_session_step, make_step
 from .responding import answers_natively, call_response
 from .signals import appcontext_tearing_down, request_finished, websocket_finished
-from .steps import ANYWHERE, DRIVEN, LOOP, THREAD, Host, Step, drive, emit
+from .steps import ANYWHERE, DRIVEN, LOOP, THREAD, Host, Step, drive, emit, finish_receivers
 
 if t.TYPE_CHECKING:
     from .app import Flask
@@ -129,7 +129,7 @@ async def dispatch_request(ctx: RequestContext) -> t.Any:
     step = ctx.plan.view
     if step is None:
         raise KeyError(rule.endpoint)
-    if step[0] is LOOP and ctx.place is LOOP and ctx.unread is None:  # what `call` would come to
+    if step[0] is LOOP and ctx.place is LOOP and ctx.unread is None is ctx.deadline:  # what `call` would come to
         rv = step[1](**request.view_args or {})
         return await rv if hasattr(rv, "__await__") else rv
     return await ctx.call(step, **request.view_args or {})
@@ -138,6 +138,8 @@ async def dispatch_request(ctx: RequestContext) -> t.Any:
 async def finalize_request(ctx: RequestContext, rv: t.Any, from_error_handler: bool = False) -> Response:
     app = ctx.app
     ctx.unread = None  # the answer is there: nobody waits for the rest of the body
+    if ctx.receiving:
+        await ctx.call((LOOP, finish_receivers), ctx)
     if not ctx.plan.is_current:
         ctx.renew_plan()
     response: Response
@@ -159,6 +161,8 @@ async def finalize_request(ctx: RequestContext, rv: t.Any, from_error_handler: b
 
 async def finalize_websocket(ctx: RequestContext, rv: t.Any, from_error_handler: bool = False) -> Response | None:
     """A websocket's view usually returns None. What else it returns is a refusal, if nothing was accepted before."""
+    if ctx.receiving:
+        await ctx.call((LOOP, finish_receivers), ctx)
     response = None if rv is None else ctx.app.make_response(rv)
     try:
         response = await ctx.plan.stages.process_response(ctx, response)
@@ -193,7 +197,9 @@ async def _save_session(ctx: RequestContext, response: t.Any) -> None:
     # A websocket's end. A store keeps the session; a cookie does not reach the client any more.
     nowhere = app.response_class()
     await ctx.call(step, app, session, nowhere)
-    if session.modified and "Set-Cookie" in nowhere.headers:
+    cookie, name = nowhere.headers.get("Set-Cookie", ""), app.session_interface.get_cookie_name(app)
+    is_known = cookie.startswith(f"{name}={ctx.request.cookies.get(name)};")
+    if session.modified and cookie and not is_known:
         app.logger.warning("The session was changed in a websocket: its cookie cannot be sent to the client any more.")
 
 
@@ -271,7 +277,7 @@ async def do_teardown_appcontext(host: t.Any, exc: BaseException | None) -> None
 async def _tear_down(host: Host, app: Flask, steps: tuple[Step, ...], exc: BaseException | None) -> None:
     """Every teardown runs. One that fails is logged, and raised at the end where errors propagate."""
     failures: list[BaseException] = []
-    host.unread = None  # nobody will read it: it is not loaded for an async teardown
+    host.unread = host.deadline = None  # nobody will read the one, and the other is not for what cleans up
     for step in steps:
         try:
             await host.go(step[0] if step[0] is not ANYWHERE else host.place)

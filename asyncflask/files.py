@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 import typing as t
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
+from io import BufferedReader
 
 # By attribute, so that a replacement in the module is seen.
 import werkzeug.utils
+from werkzeug.exceptions import NotFound, ServiceUnavailable
+from werkzeug.wsgi import FileWrapper
 
 from .globals import current_app, request
 
@@ -48,7 +55,8 @@ def send_file(
         last_modified=last_modified,
         max_age=max_age,
     )
-    return t.cast("Response", werkzeug.utils.send_file(**options))
+    with _answering_for_the_system():
+        return t.cast("Response", werkzeug.utils.send_file(**options))
 
 
 def send_from_directory(directory: os.PathLike[str] | str, path: os.PathLike[str] | str, **kwargs: t.Any) -> Response:
@@ -57,4 +65,38 @@ def send_from_directory(directory: os.PathLike[str] | str, path: os.PathLike[str
     Keywords are those of `send_file`.
     """
     options = _prepare_send_file_kwargs(**kwargs)
-    return t.cast("Response", werkzeug.utils.send_from_directory(directory, path, **options))
+    with _answering_for_the_system():
+        try:
+            return t.cast("Response", werkzeug.utils.send_from_directory(directory, path, **options))
+        except FileNotFoundError as error:  # it was there a moment ago
+            raise NotFound from error
+
+
+@contextmanager
+def _answering_for_the_system() -> Iterator[None]:
+    """No more files can be opened: that passes, so it is a 503 and no bug of the view's."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.EMFILE, errno.ENFILE):
+            raise
+        current_app.logger.error("A file could not be sent: %s", error)
+        raise ServiceUnavailable("Too many files are open.", retry_after=1) from error
+
+
+def find_path(response: Response) -> str | None:
+    """The absolute path of the regular file that is the response's whole body, for a server that sends it by itself.
+
+    None if there may be more to it: a range, a file without its name, or code that is to be called after the last byte.
+    """
+    body = response.response
+    file = body.file if isinstance(body, FileWrapper) else None
+    if type(file) is not BufferedReader or not isinstance(file.name, str) or response._on_close or file.tell():
+        return None
+    opened = os.fstat(file.fileno())
+    if not stat.S_ISREG(opened.st_mode) or response.content_length != opened.st_size or not os.path.isabs(file.name):
+        return None
+    try:
+        return file.name if os.path.samestat(opened, os.stat(file.name)) else None
+    except OSError:  # removed after it was opened
+        return None

@@ -6,6 +6,7 @@ import typing as t
 
 from .globals import current_app, request_ctx, session
 from .signals import message_flashed
+from .steps import tell
 
 
 def flash(message: str, category: str = "message") -> None:
@@ -16,7 +17,7 @@ def flash(message: str, category: str = "message") -> None:
     session["_flashes"] = flashes
     if message_flashed.receivers:
         app = current_app._get_current_object()  # type: ignore[attr-defined]  # of the proxy
-        message_flashed.send(app, _async_wrapper=app.ensure_sync, message=message, category=category)
+        tell(app, message_flashed, message=message, category=category)
 
 
 def get_flashed_messages(

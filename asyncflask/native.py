@@ -11,14 +11,17 @@ from collections.abc import Awaitable, Callable
 
 from . import bridge, steps, typing as ft
 from .ctx import WebsocketContext
+from .environ import IN_PROCESS
+from .plan import ROUTE_OPTIONS
 from .scaffold import Scaffold, setupmethod
 
 if t.TYPE_CHECKING:
-    from asyncio import Event
+    from _typeshed.wsgi import WSGIEnvironment
 
     from .async_testing import AsyncClient, TestApp
     from .background import BackgroundTasks
     from .mounting import Mount
+    from .shutdown import ShutdownEvent
     from .websocket import Websocket
 
 
@@ -26,6 +29,8 @@ class Native(Scaffold):
     """The async side of the class Flask."""
 
     websocket_class: type[Websocket]
+    async_test_client_class: type[AsyncClient] | None = None
+    _has_begun: bool = False
 
     def __init__(
         self,
@@ -40,9 +45,31 @@ class Native(Scaffold):
         self.while_serving_funcs: list[ft.WhileServingCallable] = []
         self.after_serving_funcs: list[ft.ServingCallable] = []
         self.mounts: dict[str, Mount] = {}
+        self.route_options: dict[str, dict[str, t.Any]] = {}
 
     def websocket_context(self, websocket: Websocket) -> WebsocketContext:
         return WebsocketContext(t.cast(t.Any, self), {}, websocket)
+
+    # Routes
+
+    def _take_options(self, endpoint: str, options: dict[str, t.Any]) -> None:
+        """Take our own options out of those of a rule. Raises ValueError if another rule says otherwise."""
+        taken = {name: options.pop(name) for name in ROUTE_OPTIONS if name in options}
+        if not taken:
+            return
+        if options.get("websocket"):
+            raise TypeError(f"A websocket's route has no option {next(iter(taken))!r}.")
+        known = self.route_options.setdefault(endpoint, {})
+        for name, value in taken.items():
+            if known.setdefault(name, value) != value:
+                raise ValueError(f"The rules of endpoint {endpoint!r} differ in {name!r}, which is one for all of them.")
+        self._plan_changer()()
+
+    def _options_of(self, endpoint: str | None) -> dict[str, t.Any]:
+        """Without a rule it is not known yet, where a request may still be matched, what its route says."""
+        if endpoint is None:
+            return {"undecided": True} if self.route_options else {}
+        return self.route_options.get(endpoint, {})
 
     # Sync and async
 
@@ -85,11 +112,30 @@ class Native(Scaffold):
         await lifespan_of(self).shutdown()
 
     @property
-    def shutdown_event(self) -> Event:
+    def shutdown_event(self) -> ShutdownEvent:
         """Set when the server begins to end; for streams and loops that would otherwise go on."""
         from .lifespan import lifespan_of
 
         return lifespan_of(self).shutdown_event
+
+    @property
+    def serving_state(self) -> dict[str, t.Any]:
+        """What serving hooks leave for requests; over ASGI it is in each `scope["state"]` too."""
+        from .lifespan import lifespan_of
+
+        return lifespan_of(self).state
+
+    def _begin_serving(self, environ: WSGIEnvironment) -> None:
+        """Under WSGI, at a request while `_has_begun` is not set. Test clients mark theirs: they do not serve."""
+        if IN_PROCESS in environ or "asgi.scope" in environ:
+            return
+        if self.before_serving_funcs or self.while_serving_funcs or self.after_serving_funcs:
+            if bridge._on_event_loop():  # no server's thread, and it could not wait
+                return
+            from .lifespan import lifespan_of
+
+            lifespan_of(self).begin_at_request()
+        vars(self)["_has_begun"] = True
 
     # Background tasks
 
@@ -122,12 +168,15 @@ class Native(Scaffold):
 
     def async_test_client(self, use_cookies: bool = True, **kwargs: t.Any) -> AsyncClient:
         """A client to be awaited, on the caller's loop."""
-        from .async_testing import AsyncClient
+        cls = self.async_test_client_class
+        if cls is None:
+            from .async_testing import AsyncClient
 
-        return AsyncClient(self, use_cookies, **kwargs)
+            cls = AsyncClient
+        return cls(t.cast(t.Any, self), use_cookies, **kwargs)
 
     def test_app(self) -> TestApp:
         """`async with app.test_app() as test_app:` serves, start-up and shutdown included, without a server."""
         from .async_testing import TestApp
 
-        return TestApp(self)
+        return TestApp(t.cast(t.Any, self))

@@ -7,7 +7,7 @@ again at the next request.
 from __future__ import annotations
 
 import typing as t
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from threading import Lock
 
 from . import hooks
@@ -24,6 +24,8 @@ AsyncStage = Callable[..., t.Any]
 # An endpoint, None for requests that no rule matches; for websockets the pair of their hooks and that.
 PlanKey: t.TypeAlias = "str | None | tuple[hooks.CycleKinds, str | None]"
 Steps = tuple[Step, ...]
+# What a route may say beside Werkzeug's options; it holds for all rules of its endpoint.
+ROUTE_OPTIONS = ("stream_body", "cancel_on_disconnect", "response_timeout")
 
 
 class Stages:
@@ -84,9 +86,10 @@ class Plan:
     """Flat tuples of steps, in the order in which they run."""
 
     __slots__ = (
-        "after", "app_teardown", "before", "is_current", "kinds", "matches_fast", "matches_on_loop", "native_context",
-        "needs_thread", "open_session", "preprocess", "preprocesses", "processes", "save_session", "session_is_lazy",
-        "session_needs_cookie", "stages", "start", "teardown", "tears_down", "tears_down_app", "view",
+        "after", "app_teardown", "before", "has_async", "is_current", "kinds", "matches_fast", "matches_on_loop",
+        "native_context", "needs_thread", "open_session", "options", "preprocess", "preprocesses", "processes",
+        "save_session", "session_is_lazy", "session_needs_cookie", "stages", "start", "streams_body", "teardown",
+        "tears_down", "tears_down_app", "view",
     )  # fmt: skip
 
     def __init__(
@@ -98,6 +101,8 @@ class Plan:
     ) -> None:
         blueprints = _blueprints_of(endpoint)
         self.is_current: bool = True
+        self.options: Mapping[str, t.Any] = app._options_of(endpoint)  # of the route, beside Werkzeug's
+        self.streams_body: bool = self.options.get("stream_body", False)
         self.stages: Stages = Stages(app, native)
         self.preprocess: Steps = _hook_steps(app, hooks.PREPROCESS, blueprints)
         self.before: Steps = _hook_steps(app, kinds.before, blueprints)
@@ -126,6 +131,7 @@ class Plan:
         self.kinds: list[str] = [kind for kind in self._all_kinds(app, endpoint) if kind is not ANYWHERE]
         self.start: str = self.kinds[0] if self.kinds else LOOP
         self.needs_thread: bool = THREAD in self.kinds
+        self.has_async: bool = LOOP in self.kinds
 
     def _all_kinds(self, app: Flask, endpoint: str | None) -> Iterable[str]:
         yield self.open_session[0]

@@ -11,12 +11,12 @@ during a leg in the thread waits for the leg's end, since a thread cannot be sto
 from __future__ import annotations
 
 import typing as t
-from asyncio import CancelledError, Future, get_running_loop
+from asyncio import CancelledError, Future
 from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context, copy_context
 from functools import partial
 
-from .bridge import Home, cv_home, mailbox_of
+from .bridge import Home, current_loop, cv_home, mailbox_of
 from .steps import THREAD, TO_LOOP, TO_THREAD
 from .workers import Lane, PoolJob, PoolLane, RequestLane, WorkerPool
 
@@ -72,7 +72,7 @@ class Runner(Home, t.Generic[T]):
     )  # fmt: skip
 
     def __init__(self, coro: Coroutine[t.Any, t.Any, T], pool: WorkerPool, start: str) -> None:
-        loop = get_running_loop()
+        loop = current_loop()
         super().__init__(mailbox_of(loop), None)
         self.coro: Coroutine[t.Any, t.Any, T] = coro
         self.pool: WorkerPool = pool

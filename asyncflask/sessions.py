@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import typing as t
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from datetime import UTC, datetime
 from functools import lru_cache
 
@@ -115,12 +115,12 @@ class SessionInterface:
     def is_null_session(self, obj: object) -> bool:
         return isinstance(obj, self.null_session_class)
 
-    def open_session(self, app: Flask, request: Request) -> SessionMixin | None:
-        """The request's session; None where it can't be had, which gives a null session."""
+    def open_session(self, app: Flask, request: Request) -> SessionMixin | Awaitable[SessionMixin | None] | None:
+        """The request's session; None where it can't be had, which gives a null session. May be `async def`."""
         raise NotImplementedError
 
-    def save_session(self, app: Flask, session: SessionMixin, response: Response) -> None:
-        """Called at the end of each request whose session is no null session."""
+    def save_session(self, app: Flask, session: SessionMixin, response: Response) -> Awaitable[None] | None:
+        """Called at the end of each request whose session is no null session. May be `async def`."""
         raise NotImplementedError
 
     def _get_cookie_options(self, app: Flask) -> dict[str, t.Any]:

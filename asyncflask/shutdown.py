@@ -19,10 +19,15 @@ import sys
 import threading
 import typing as t
 from collections.abc import Callable
+from contextlib import suppress
 from types import FrameType
 
+from .bridge import current_loop
+
 if t.TYPE_CHECKING:
-    from asyncio import AbstractEventLoop, Future, TimerHandle
+    from asyncio import AbstractEventLoop
+
+    from anyio import Event
 
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGBREAK") if hasattr(signal, name))
 POLL_INTERVAL = 0.1  # seconds
@@ -33,7 +38,7 @@ class ShutdownEvent:
 
     def __init__(self) -> None:
         self._is_set = False
-        self._waiters: list[Future[None]] = []
+        self._waiters: list[tuple[AbstractEventLoop, Event]] = []
 
     def is_set(self) -> bool:
         return self._is_set
@@ -45,30 +50,22 @@ class ShutdownEvent:
         self._is_set = True
         # Each step is atomic, without a lock: a signal's handler may come in the middle of another call.
         while self._waiters:
-            waiter = self._waiters.pop()
-            try:
-                waiter.get_loop().call_soon_threadsafe(_wake, waiter)
-            except RuntimeError:  # that loop is closed
-                pass
+            loop, waiter = self._waiters.pop()
+            with suppress(RuntimeError):  # that loop is closed
+                loop.call_soon_threadsafe(waiter.set)
 
     async def wait(self) -> t.Literal[True]:
-        from asyncio import get_running_loop
+        from anyio import Event
 
-        waiter: Future[None] = get_running_loop().create_future()
-        self._waiters.append(waiter)
-        if self._is_set:  # asked only now: it may be set from another thread meanwhile
-            self.set()
+        entry = (current_loop(), Event())
+        self._waiters.append(entry)
         try:
-            await waiter
+            if not self._is_set:  # asked only now: it may be set from another thread meanwhile
+                await entry[1].wait()
         finally:
-            if waiter in self._waiters:
-                self._waiters.remove(waiter)
+            if entry in self._waiters:
+                self._waiters.remove(entry)
         return True
-
-
-def _wake(waiter: Future[None]) -> None:
-    if not waiter.done():
-        waiter.set_result(None)
 
 
 class Listener:
@@ -77,7 +74,7 @@ class Listener:
     def __init__(self, on_end: Callable[[], object]) -> None:
         self.on_end = on_end
         self.handlers: dict[int, Callable[[int, FrameType | None], t.Any]] = {}
-        self.timer: TimerHandle | None = None
+        self.task: t.Any = None
 
     def start(self, loop: AbstractEventLoop | None = None) -> None:
         """In any thread. Listens for each signal that has a handler by now and is not listened for yet."""
@@ -90,13 +87,13 @@ class Listener:
                 self.handlers[number] = handler
                 signal.signal(number, self._handle)
         order = _order_of_hypercorn()
-        if loop is not None and order is not None and self.timer is None:
-            self._poll(loop, order)
+        if loop is not None and order is not None and self.task is None:
+            self.task = loop.create_task(self._poll(order))
 
     def stop(self) -> None:
-        if self.timer is not None:
-            self.timer.cancel()
-            self.timer = None
+        if self.task is not None:
+            self.task.cancel()
+            self.task = None
         if threading.current_thread() is threading.main_thread():
             for number, handler in self.handlers.items():
                 if signal.getsignal(number) == self._handle:
@@ -107,11 +104,12 @@ class Listener:
         self.on_end()
         self.handlers[number](number, frame)
 
-    def _poll(self, loop: AbstractEventLoop, order: t.Any) -> None:
-        if order.is_set():
-            self.on_end()
-        else:
-            self.timer = loop.call_later(POLL_INTERVAL, self._poll, loop, order)
+    async def _poll(self, order: t.Any) -> None:
+        from anyio import sleep
+
+        while not order.is_set():  # noqa: ASYNC110  # another process sets it
+            await sleep(POLL_INTERVAL)
+        self.on_end()
 
 
 def _order_of_hypercorn() -> t.Any:

@@ -25,10 +25,15 @@ import typing as t
 from collections.abc import Callable, Coroutine, Generator
 from functools import partial
 
-from .bridge import run_in_thread, wait_for
+from .bridge import _on_event_loop, current_loop, run_in_thread, wait_for
+from .globals import _cv_request
 
 if t.TYPE_CHECKING:
+    from asyncio import Task
+
     from blinker import Signal
+
+    from .app import Flask
 
 T = t.TypeVar("T")
 F = t.TypeVar("F", bound=Callable[..., t.Any])
@@ -83,11 +88,14 @@ class Host:
     """What runs a request's steps. `place` is where it is; `moves` whether a Runner can take it to the other place.
 
     `unread` is a body that async code could not wait for in a sync access such as `request.form`: loaded before.
+    `deadline` ends async steps that take too long (RESPONSE_TIMEOUT).
     """
 
     place: str = DRIVEN
     moves: bool = False
     unread: t.Any = None
+    receiving: tuple[Task[t.Any], ...] = ()  # async receivers of signals that `tell` sent on the loop
+    deadline: t.Any = None
 
     async def go(self, place: str) -> None:
         """Move to the loop or to the request's thread, if that can be."""
@@ -108,6 +116,8 @@ class Host:
         result = func(*args, **kwargs)
         if result is None or not hasattr(result, "__await__"):
             return result
+        if self.deadline is not None:
+            result = self.deadline.bound(self, result)
         if self.place is DRIVEN:
             return wait_for(result)
         await self.go(LOOP)
@@ -123,6 +133,36 @@ async def emit(host: Host, signal: Signal, sender: t.Any, **values: t.Any) -> No
     """Send a signal: sync receivers at once (they are short), async ones on the loop."""
     for receiver in () if signal.is_muted else signal.receivers_for(sender):
         await host.call((LOOP if is_async(receiver) else ANYWHERE, receiver), sender, **values)
+
+
+def tell(app: Flask, signal: Signal, **values: t.Any) -> None:
+    """Send a signal from sync code, which waits for async receivers; on the loop's own thread the request does."""
+    if signal.receivers:
+        signal.send(app, _async_wrapper=partial(_call_receiver, app), **values)
+
+
+def _call_receiver(app: Flask, receiver: Callable[..., t.Any]) -> Callable[..., t.Any]:
+    return partial(_begin_receiver, receiver) if _on_event_loop() else app.ensure_sync(receiver)
+
+
+_begun: set[Task[t.Any]] = set()  # a loop does not keep its tasks alive
+
+
+def _begin_receiver(receiver: Callable[..., Coroutine[t.Any, t.Any, t.Any]], sender: t.Any, **values: t.Any) -> None:
+    task = current_loop().create_task(receiver(sender, **values))
+    _begun.add(task)
+    task.add_done_callback(_begun.discard)
+    ctx = _cv_request.get(None)
+    if ctx is not None:
+        ctx.receiving += (task,)
+
+
+async def finish_receivers(host: Host) -> None:
+    """Before the response is made. Raises what a receiver raised."""
+    while host.receiving:
+        task, *rest = host.receiving
+        host.receiving = tuple(rest)
+        await task
 
 
 def drive(coro: Coroutine[t.Any, t.Any, T]) -> T:

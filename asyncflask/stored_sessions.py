@@ -176,7 +176,7 @@ class StoredSessionInterface(SessionInterface):
         value = self.serializer.dumps(dict(session)).encode()
         if len(value) > self.max_size:
             raise SessionTooLarge(
-                f"The session has {len(value)} bytes, more than the {self.max_size} of {type(self).__name__}(max_size=…)."
+                f"The session has {len(value)} bytes, more than max_size={self.max_size} of the session interface."
                 " Keep large data elsewhere, and its key in the session."
             )
         return value

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import typing as t
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 
 from jinja2 import BaseLoader, Environment as BaseEnvironment, Template, TemplateNotFound
 
-from .globals import _cv_app, _cv_request, current_app
+from .bridge import run_in_thread
+from .globals import _cv_app, _cv_request, current_app, request
+from .hooks import CONTEXT, ordered
+from .overrides import find_override
 from .signals import before_render_template, template_rendered
+from .steps import THREAD, kind_of, settle, tell
 from .streaming import stream_with_context
 
 if t.TYPE_CHECKING:
-    from blinker import NamedSignal
+    from blinker import Signal
 
     from .app import Flask
     from .scaffold import Scaffold
@@ -96,29 +100,24 @@ def _get_app() -> Flask:
     return t.cast("Flask", current_app._get_current_object())  # type: ignore[attr-defined]  # of the proxy
 
 
-def _send(signal: NamedSignal, app: Flask, template: Template, context: dict[str, t.Any]) -> None:
-    if signal.receivers:
-        signal.send(app, _async_wrapper=app.ensure_sync, template=template, context=context)
-
-
 def _render(app: Flask, template: Template, context: dict[str, t.Any]) -> str:
     app.update_template_context(context)
-    _send(before_render_template, app, template, context)
+    tell(app, before_render_template, template=template, context=context)
     text = template.render(context)
-    _send(template_rendered, app, template, context)
+    tell(app, template_rendered, template=template, context=context)
     return text
 
 
 def _stream(app: Flask, template: Template, context: dict[str, t.Any]) -> Iterator[str]:
     app.update_template_context(context)
-    _send(before_render_template, app, template, context)
+    tell(app, before_render_template, template=template, context=context)
     chunks = _generate(app, template, context)
     return chunks if _cv_request.get(None) is None else stream_with_context(chunks)
 
 
 def _generate(app: Flask, template: Template, context: dict[str, t.Any]) -> Iterator[str]:
     yield from template.generate(context)
-    _send(template_rendered, app, template, context)
+    tell(app, template_rendered, template=template, context=context)
 
 
 def render_template(template_name_or_list: TemplateName | list[TemplateName], **context: t.Any) -> str:
@@ -143,3 +142,89 @@ def stream_template_string(source: str, **context: t.Any) -> Iterator[str]:
     """Render a template given as its source, as chunks."""
     app = _get_app()
     return _stream(app, app.jinja_env.from_string(source), context)
+
+
+# Async: templates that await what they call
+
+_ASYNC_TWIN = "_asyncflask_async_twin"
+
+
+def _async_environment(app: Flask) -> BaseEnvironment:
+    """The application's environment with Jinja's `enable_async`, and a cache of its own: compiled code differs.
+
+    Loader, filters, tests, globals and options are shared.
+    """
+    environment = app.jinja_env
+    twin: BaseEnvironment | None = vars(environment).get(_ASYNC_TWIN)
+    if twin is None:
+        twin = environment.overlay(enable_async=True)
+        setattr(environment, _ASYNC_TWIN, twin)
+    twin.auto_reload = environment.auto_reload  # `app.debug` sets it at any time
+    return twin
+
+
+async def _update_context_async(app: Flask, context: dict[str, t.Any]) -> None:
+    """`app.update_template_context`, with async context processors awaited and sync ones called off the loop."""
+    if find_override(app, "update_template_context") is not None:
+        await run_in_thread(app.update_template_context, context)
+        return
+    given = context.copy()
+    blueprints = request.blueprints if request else ()
+    for f in ordered(t.cast(t.Any, app.template_context_processors), CONTEXT, blueprints):
+        in_thread = f is not _default_template_ctx_processor and kind_of(f) is THREAD
+        context.update(await settle(await run_in_thread(f) if in_thread else f()))
+    context.update(given)
+
+
+async def _tell_async(app: Flask, signal: Signal, template: Template, context: dict[str, t.Any]) -> None:
+    for receiver in () if signal.is_muted else signal.receivers_for(app):
+        await settle(receiver(app, template=template, context=context))
+
+
+async def _render_async(app: Flask, template: Template, context: dict[str, t.Any]) -> str:
+    await _update_context_async(app, context)
+    await _tell_async(app, before_render_template, template, context)
+    text = await template.render_async(context)
+    await _tell_async(app, template_rendered, template, context)
+    return text
+
+
+async def _stream_async(app: Flask, template: Template, context: dict[str, t.Any]) -> AsyncIterator[str]:
+    await _update_context_async(app, context)
+    await _tell_async(app, before_render_template, template, context)
+    chunks = _generate_async(app, template, context)
+    return chunks if _cv_request.get(None) is None else stream_with_context(chunks)
+
+
+async def _generate_async(app: Flask, template: Template, context: dict[str, t.Any]) -> AsyncGenerator[str]:
+    chunks: t.Any = template.generate_async(context)
+    try:
+        async for chunk in chunks:
+            yield chunk
+    finally:
+        await chunks.aclose()
+    await _tell_async(app, template_rendered, template, context)
+
+
+async def render_template_async(template_name_or_list: TemplateName | list[TemplateName], **context: t.Any) -> str:
+    """`render_template` for templates that call async functions, and for async context processors."""
+    app = _get_app()
+    return await _render_async(app, _async_environment(app).get_or_select_template(template_name_or_list), context)
+
+
+async def render_template_string_async(source: str, **context: t.Any) -> str:
+    app = _get_app()
+    return await _render_async(app, _async_environment(app).from_string(source), context)
+
+
+async def stream_template_async(
+    template_name_or_list: TemplateName | list[TemplateName], **context: t.Any
+) -> AsyncIterator[str]:
+    """Render as chunks: awaited, it gives an async iterator for a response."""
+    app = _get_app()
+    return await _stream_async(app, _async_environment(app).get_or_select_template(template_name_or_list), context)
+
+
+async def stream_template_string_async(source: str, **context: t.Any) -> AsyncIterator[str]:
+    app = _get_app()
+    return await _stream_async(app, _async_environment(app).from_string(source), context)

@@ -18,7 +18,7 @@ from werkzeug.wrappers import Request as BaseRequest
 from werkzeug.wsgi import get_current_url
 
 from .commands import ScriptInfo
-from .environ import PRESERVE
+from .environ import IN_PROCESS, PRESERVE
 from .gone import missing_from
 from .steps import drive, kind_of
 
@@ -145,6 +145,7 @@ class FlaskClient(Client):
 
     def run_wsgi_app(self, environ: WSGIEnvironment, buffered: bool = False) -> tuple[Iterable[bytes], str, Headers]:
         if self.face == "wsgi":
+            environ[IN_PROCESS] = True  # no server's request: serving hooks do not run for it
             return super().run_wsgi_app(environ, buffered=buffered)
         from .transport import call_asgi
 

@@ -6,7 +6,6 @@ stream is made no faster than it is read. Websockets and the lifespan are not he
 
 from __future__ import annotations
 
-import asyncio
 import typing as t
 from collections import deque
 from collections.abc import AsyncIterator, Iterator
@@ -16,10 +15,12 @@ from anyio import CancelScope, Event
 from werkzeug.datastructures import Headers
 from werkzeug.wsgi import get_content_length
 
-from .bridge import wait_for
+from .bridge import current_loop, wait_for
 from .environ import IN_PROCESS, PRESERVE, build_scope
 
 if t.TYPE_CHECKING:
+    from asyncio import Task
+
     from _typeshed.wsgi import WSGIEnvironment
 
     from .typing import ASGIApp, Message, Scope
@@ -65,11 +66,11 @@ class Conversation:
         self.error: BaseException | None = None  # what the application raised
         self._told: Line[Message] = Line()
         self._said: Line[Message | None] = Line()
-        self._task: asyncio.Task[None] | None = None
+        self._task: Task[None] | None = None
 
     def begin(self, context: Context) -> None:
         """Call the application, on the loop that is running now."""
-        self._task = asyncio.get_running_loop().create_task(self._run(), context=context)
+        self._task = current_loop().create_task(self._run(), context=context)
 
     def tell(self, message: Message) -> None:
         self._told.put(message)
@@ -169,7 +170,8 @@ class Transport(Conversation):
 
     def __init__(self, app: ASGIApp, scope: Scope, body: Body) -> None:
         super().__init__(app, scope)
-        self.complete = False  # the response
+        self.complete = False  # the reading of the response
+        self.whole = False  # the response, when it has been read
         self._body: Body | None = body
         self._pulling: CancelScope | None = None
         self._gone: Event
@@ -199,6 +201,7 @@ class Transport(Conversation):
                     raise RuntimeError("The application ended before its response did.")
             elif message["type"] == "http.response.body":
                 if not message.get("more_body"):
+                    self.whole = True
                     await self.close()
                     self.raise_error()
                 if message.get("body"):

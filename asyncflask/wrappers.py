@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import typing as t
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextvars import copy_context
 from functools import cache, lru_cache
 from http import HTTPStatus
@@ -21,17 +21,20 @@ from werkzeug.wrappers import Request as RequestBase, Response as ResponseBase
 from werkzeug.wsgi import ClosingIterator, get_input_stream
 
 from . import json
-from .body import BodyStream, LimitedBody, declares_too_much
+from .body import AsyncInput, AsyncReading, BodyStream, LimitedBody, MemoryBody, declares_too_much
 from .bridge import wait_for
 from .environ import ScopeHeaders, build_environ, decode, path_info, server_of
-from .globals import current_app
+from .globals import _cv_request, current_app
 from .gone import missing_from
 
 if t.TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
     from werkzeug.routing import Rule
 
-    from .typing import Scope
+    from .body import BodyFile, BodyReader
+    from .multipart import Parts
+    from .typing import Receive, Scope
+    from .watching import Departure
 
 
 @cache
@@ -90,6 +93,9 @@ class Request(RequestBase):
     routing_exception: HTTPException | None = None
     _scope: Scope | None = None
     _stream: t.IO[bytes] | None = None
+    # What the client sends, over ASGI. The reader exists where there is a body, or once somebody asks for the client.
+    _receive: Receive | None = None
+    _reader: BodyReader | None = None
     # Whether these were made; to look into `__dict__` would cost each request more.
     has_environ: bool = False
     _has_form = False
@@ -142,7 +148,7 @@ class Request(RequestBase):
 
     @cached_property
     def _input(self) -> t.IO[bytes]:
-        return self._stream or BytesIO()
+        return self._stream or MemoryBody()
 
     if not t.TYPE_CHECKING:  # declared by Werkzeug
 
@@ -152,6 +158,18 @@ class Request(RequestBase):
             environ = build_environ(self._scope, self._input)
             environ["werkzeug.request"] = self  # let go when the context closes
             return environ
+
+    @property
+    def last_event_id(self) -> str | None:
+        """The id of the last server-sent event that the client saw before it lost the connection."""
+        value = self.headers.get("Last-Event-ID")
+        return None if value is None else decode(value)
+
+    async def send_early_hints(self, links: Iterable[str]) -> bool:
+        """Send a 103 with these values of Link headers before the response. False where the server cannot."""
+        from .extensions import send_early_hints
+
+        return await send_early_hints(self, links)
 
     @property
     def endpoint(self) -> str | None:
@@ -170,10 +188,10 @@ class Request(RequestBase):
         return [] if name is None else _split_blueprint_path(name)
 
     @cached_property
-    def stream(self) -> t.IO[bytes]:
-        """The body as a file, bounded by its length and the limit. Raises RequestEntityTooLarge."""
+    def stream(self) -> BodyFile:
+        """The body as a file; also `async for chunk in request.stream`. Raises RequestEntityTooLarge over the limit."""
         if self.shallow:
-            return super().stream  # which refuses
+            return super().stream  # type: ignore[return-value]  # it refuses
         limit = self.max_content_length
         if declares_too_much(self, limit):
             raise RequestEntityTooLarge()
@@ -183,7 +201,35 @@ class Request(RequestBase):
             stream = get_input_stream(self.environ)
         else:
             stream = self.input_stream if self.has_environ else self._input
-        return stream if limit is None else t.cast("t.IO[bytes]", LimitedBody(stream, limit))
+        if not isinstance(stream, AsyncReading) and (ctx := _cv_request.get(None)) is not None and ctx.plan.has_async:
+            stream = t.cast("t.IO[bytes]", AsyncInput(stream, ctx.plan.streams_body))
+        return t.cast("BodyFile", stream if limit is None else LimitedBody(stream, limit))
+
+    def stream_parts(self) -> Parts:
+        """The parts of a multipart form, each as it arrives: `async for part in ...`, or `for` in sync code.
+
+        Raises UnsupportedMediaType for other bodies.
+        """
+        return self._parts
+
+    @cached_property
+    def _parts(self) -> Parts:
+        from .multipart import parts_of
+
+        return parts_of(self)
+
+    async def is_disconnected(self) -> bool:
+        """Whether the client has left. Always False under WSGI, which does not say."""
+        from .watching import is_gone
+
+        return await is_gone(self)
+
+    @property
+    def disconnected(self) -> Departure:
+        """For async code: `await request.disconnected` returns when the client leaves, or the request is over."""
+        from .watching import departure_of
+
+        return departure_of(self)
 
     def _get_stream_for_parsing(self) -> t.IO[bytes]:
         stream = super()._get_stream_for_parsing()
@@ -236,6 +282,8 @@ class Response(ResponseBase):
     response: Iterable[str] | Iterable[bytes]
     _content_type: str
     _whole: t.Sequence[bytes] = ()
+    # Headers after a stream's last piece, or a function that gives them then. Sent where server and client take them.
+    trailers: Mapping[str, str] | Callable[[], t.Any] | None = None
     if not t.TYPE_CHECKING:
         headers = _LazyHeaders()
 

@@ -63,6 +63,10 @@ def prepare(ctx: RequestContext, environ: WSGIEnvironment) -> None:
     app, request = ctx.app, ctx.request
     ctx.place = DRIVEN
     ctx.cookie = environ.get("HTTP_COOKIE", "")
+    if app.route_options or app.config["RESPONSE_TIMEOUT"] is not None:
+        from .deadlines import Deadline  # and asyncio with it
+
+        ctx.deadline = Deadline()
     length = environ.get("CONTENT_LENGTH")
     if length and not (length.isascii() and length.isdigit() and len(length) < MAX_DIGITS):
         request.routing_exception = BadRequest("The Content-Length header is not a number.")

@@ -205,7 +205,9 @@ async def test_no_next_piece_before_the_last_one_was_sent(app: Flask, style: str
     for number in range(6):  # in the end each of these sends is still under way
         await wait_until(lambda number=number: len(exchange.messages) == number + 1, 1)
         await asyncio.sleep(0.01)
-        assert (len(exchange.messages), len(made)) == (number + 1, number)
+        # The first piece of a sync stream is made before the head leaves, as under WSGI.
+        expected = max(number, 1) if kind == "sync" else number
+        assert (len(exchange.messages), len(made)) == (number + 1, expected)
         exchange.wire_open.set()  # for this one send
         exchange.wire_open.clear()
     exchange.wire_open.set()

@@ -17,23 +17,24 @@ LONGEST = 600
 FLOORS = (
     # ground
     *("typing", "gone", "globals", "hints", "signals", "config", "overrides", "alias", "hooks"),
-    *("workers", "bridge", "steps", "runner"),
+    *("workers", "trio_loop", "bridge", "steps", "runner"),
     # messages
-    *("json.provider", "json", "json.tag", "body", "environ", "wrappers", "websocket", "wrapped", "debughelpers"),
+    *("json.provider", "json", "json.tag", "body", "multipart", "watching", "environ", "wrappers", "extensions", "websocket", "wrapped", "debughelpers"),
     "responding",
     # services
-    *("logging", "paths", "streaming", "files", "flashing", "urls", "helpers", "sessions", "templating", "routing"),
+    *("logging", "paths", "streaming", "sse", "files", "flashing", "urls", "helpers", "sessions", "templating", "routing"),
+    *("stored_sessions", "redis_store", "sqlite_store"),
     # registration
     *("scaffold", "blueprints", "views", "errors"),
     # execution
     *("plan", "ctx", "dispatch", "mounting", "native"),
     # edges
-    *("asgi_websocket", "asgi", "wsgi"),
+    *("asgi_websocket", "shutdown", "background", "lifespan", "deadlines", "asgi", "guarding", "wsgi"),
     # application
     *("app", "__init__"),
     # tools
     *("watchdog", "discovery", "envfiles", "commands", "listening", "devserver", "reloading", "debugger", "serving"),
-    *("transport", "testing", "shell", "cli"),
+    *("transport", "testing", "connections", "async_testing", "pytest_plugin", "shell", "cli"),
     *("__main__", "as_flask"),
 )
 FILES = {

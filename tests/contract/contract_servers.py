@@ -76,13 +76,14 @@ def is_installed(server: Server) -> bool:
 class ServerClient(Client):
     """Starts a server in a process group of its own and asks it over sockets."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, server: Server | None = None) -> None:
+        server = server or SERVERS[name]
         self.name = name
-        self.face = SERVERS[name].face
+        self.face = server.face
         self.port = find_free_port()
         self.log = tempfile.TemporaryFile()
         self.seen = 0
-        self.process = self.start(SERVERS[name].command)
+        self.process = self.start(server.command)
         try:
             self.wait_until_ready()
         except BaseException:

@@ -28,7 +28,6 @@ ROWS: dict[str, tuple[tuple[str, ...], str]] = {
     "pages GET /returns/bytearray": (ALL, "Flask allows it, but `flask run` and gunicorn then take bytes alone"),
     # the ASGI face's
     "echoes cookies-twice": (ASGI, 'Cookies that HTTP/2 splits are joined by "; " (RFC 9113 8.2.3), not by ","'),
-    "errors GET /stream/early": (ASGI, "the head leaves before a stream's first piece is made, so its failure cuts"),
     # asyncflask's (docs/design.md)
     "bodies too large chunked": (ALL, _CHUNKED),
     "forms POST too large in memory": (ALL, _FORM),

@@ -1,0 +1,325 @@
+"""The serving life: what runs before the first request of a process and after its last.
+
+Rule 1. On the way in: `before_serving` in order of registration, then `while_serving` up to the yields, in order. On
+        the way out: the background tasks' grace, the rest of `while_serving` in reverse, then `after_serving` in order.
+Rule 2. All of it is one task, so a hook's context variables are seen by the later hooks, and a task group may span a
+        yield. Sync hooks run in a thread, always the same one.
+Rule 3. Both ways have an application context each, with one `g`: what a hook leaves open is torn down when all are in.
+Rule 4. A failure on the way in closes the generators that were begun, in reverse. One on the way out stops no other
+        hook. Each is logged once.
+Rule 5. Over ASGI the server's lifespan decides. Under WSGI the way in is taken before a server's first request, on the
+        background loop, in each process for itself; the way out when the process exits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import logging
+import os
+import threading
+import typing as t
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from contextvars import copy_context
+from weakref import WeakSet, ref
+
+from anyio import CancelScope, Event
+
+from .background import Failure, LoopHost, ThreadHome, report_error, tasks_of
+from .bridge import current_loop, cv_home, mailbox_of, run_in_thread, wait_for
+from .ctx import AppContext, _AppCtxGlobals
+from .shutdown import Listener, ShutdownEvent
+from .signals import got_serving_exception
+from .steps import kind_of
+from .wrapped import NOTICE
+
+if t.TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
+
+    from .app import Flask
+    from .typing import Receive, Scope, Send
+
+_END: t.Any = object()
+# With this status gunicorn's workers say that another try is of no use; uvicorn has it for a start-up that failed.
+START_UP_FAILED = 3
+
+
+def lifespan_of(app: t.Any) -> Lifespan:
+    lifespan: Lifespan | None = vars(app).get("_lifespan")
+    if lifespan is None:
+        lifespan = vars(app)["_lifespan"] = Lifespan(app)
+    return lifespan
+
+
+class Lifespan:
+    """An application's serving lives, one after the other."""
+
+    def __init__(self, app: Flask) -> None:
+        self._app = ref(app)
+        self._event = ShutdownEvent()
+        self._listener = Listener(self._event.set)
+        self._life: _Life | None = None
+        self._lock = threading.Lock()
+        self._ends_at_exit = False
+        self.state: dict[str, t.Any] = {}
+        _all.add(self)
+
+    @property
+    def app(self) -> Flask:
+        return t.cast("Flask", self._app())
+
+    @property
+    def loop(self) -> AbstractEventLoop | None:
+        """The loop that serves, if one does."""
+        return None if self._life is None or self._life.loop.is_closed() else self._life.loop
+
+    @property
+    def shutdown_event(self) -> ShutdownEvent:
+        if self._life is None:  # under WSGI without hooks, or the server's lifespan is off
+            self._listener.start()
+        return self._event
+
+    async def startup(self, state: t.MutableMapping[str, t.Any] | None = None) -> None:
+        """`state` is the server's, for `scope["state"]`. Raises what a hook does; RuntimeError if it serves already."""
+        if self.loop is not None:
+            raise RuntimeError("This application is being served already; it is to be shut down before.")
+        self._event.clear()
+        self.state.update(state or {})
+        self._listener.start(current_loop())
+        self._life = _Life(self.app)
+        try:
+            await self._life.begin()
+        except BaseException:
+            self._life = None
+            self._listener.stop()
+            raise
+        if state is not None:
+            state.update(self.state)
+
+    async def shutdown(self) -> None:
+        """Raises what a hook raised, an ExceptionGroup of several, after all have run."""
+        self._event.set()
+        self._listener.stop()
+        app = self.app
+        await tasks_of(app).shutdown(app.config["BACKGROUND_TASK_SHUTDOWN_TIMEOUT"])
+        life, self._life = self._life, None
+        errors = [] if life is None else await life.end()
+        app._workers.close()
+        self.state.clear()
+        if errors:
+            raise errors[0] if len(errors) == 1 else BaseExceptionGroup("Several hooks failed at the shutdown.", errors)
+
+    def abandon(self) -> None:
+        """The server ends without a word."""
+        self._event.set()
+        self._listener.stop()
+        life, self._life = self._life, None
+        if life is not None:
+            life.task.cancel()
+
+    # WSGI
+
+    def begin_at_request(self) -> None:
+        """In the server's thread. Threads that bring the next requests wait here. A failure ends the process."""
+        with self._lock:
+            if self.loop is None:
+                self.end_at_exit()
+                try:
+                    wait_for(self.startup())
+                except (Exception, SystemExit):
+                    _end_process()
+        self._listener.start()  # now in the thread where signals arrive, if that is this one
+
+    def end_at_exit(self) -> None:
+        if not self._ends_at_exit:
+            self._ends_at_exit = True
+            # Python's own threads, which look up names for the loop, end before `atexit` calls anyone.
+            register = getattr(threading, "_register_atexit", atexit.register)
+            register(self._end, self.app, os.getpid())
+
+    def _end(self, app: Flask, pid: int) -> None:
+        if os.getpid() == pid:  # and not in a child that inherited the registration
+            with suppress(BaseException):  # it is logged
+                wait_for(self.shutdown())
+
+    def forget(self) -> None:
+        """In the child of a fork: no thread, no loop and no life came along."""
+        self.__init__(self.app)  # type: ignore[misc]  # to begin anew is what is meant
+        for name in ("_has_begun", "_background_tasks"):
+            vars(self.app).pop(name, None)
+
+
+def _end_process() -> t.NoReturn:
+    if threading.current_thread() is threading.main_thread():
+        raise SystemExit(START_UP_FAILED) from None
+    logging.shutdown()
+    os._exit(START_UP_FAILED)  # what a thread raises does not end a process
+
+
+_all: WeakSet[Lifespan] = WeakSet()
+
+
+def _forget_all() -> None:
+    for lifespan in tuple(_all):
+        lifespan.forget()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_all)
+
+
+class _Life(LoopHost):
+    """One serving life, from start-up to shutdown."""
+
+    def __init__(self, app: Flask) -> None:
+        self.app = app
+        self.loop = current_loop()
+        self.home = ThreadHome(mailbox_of(self.loop), app._workers)
+        self.serves = False
+        self.begun, self.stop, self.ended = Event(), Event(), Event()
+        self.generators: list[t.Any] = []
+        self.errors: list[BaseException] = []
+        self.g: _AppCtxGlobals | None = None
+
+    async def begin(self) -> None:
+        self.task = self.loop.create_task(self._live(), context=copy_context())
+        self.task.add_done_callback(self._note_end)
+        try:
+            await self.begun.wait()
+        except BaseException:
+            self.task.cancel()
+            with CancelScope(shield=True):
+                await self.ended.wait()
+            raise
+        if not self.serves:
+            raise self.errors[0] if self.errors else RuntimeError("The startup was cancelled.")
+
+    async def end(self) -> list[BaseException]:
+        if self.loop is not current_loop():
+            if self.loop.is_closed():
+                return []
+            raise RuntimeError("The application's shutdown must run on the loop of its startup.")
+        self.stop.set()
+        await self.ended.wait()
+        return self.errors
+
+    def _note_end(self, task: object) -> None:
+        self.begun.set()
+        self.ended.set()
+
+    async def _live(self) -> None:
+        cv_home.set(self.home)
+        try:
+            self.serves = await self._attempt(self._enter)
+            if self.serves:
+                self.begun.set()
+                await self.stop.wait()
+                await self._attempt(self._leave)
+        finally:
+            with CancelScope(shield=True):
+                if self.generators:  # the way in failed, or the server ends without a word
+                    await self._attempt(self._close)
+            self.home.release()
+
+    async def _enter(self) -> None:
+        async with self._context():
+            for func in self.app.before_serving_funcs:
+                await self.call((kind_of(func), func))
+            for make in self.app.while_serving_funcs:
+                generator = await self.call((kind_of(make), make))
+                if await _advance(generator) is _END:
+                    raise RuntimeError(f"The while_serving function {make!r} ended without a yield.")
+                self.generators.append(generator)
+
+    async def _leave(self) -> None:
+        async with self._context():
+            while self.generators:
+                await self._attempt(_finish, self.generators.pop())
+            for func in self.app.after_serving_funcs:
+                await self._attempt(self.call, (kind_of(func), func))
+
+    async def _close(self) -> None:
+        async with self._context():
+            while self.generators:
+                await self._attempt(_close, self.generators.pop())
+
+    def _context(self) -> AppContext:
+        ctx = self.app.app_context()
+        self.g = ctx.g = ctx.g if self.g is None else self.g
+        return ctx
+
+    async def _attempt(self, step: Callable[..., Awaitable[object]], *args: t.Any) -> bool:
+        """Whether it succeeded; if not, the error is logged and kept."""
+        try:
+            await step(*args)
+        except Failure as error:
+            await self._note(error)
+        except asyncio.CancelledError as error:
+            if t.cast("asyncio.Task[None]", asyncio.current_task()).cancelling():
+                raise
+            await self._note(_give_cause(RuntimeError("A serving hook was cancelled from inside."), error))
+        else:
+            return True
+        return False
+
+    async def _note(self, error: BaseException) -> None:
+        phase = "shutdown" if self.serves else "startup"
+        await report_error(self.app, got_serving_exception, error, f"Exception at the {phase} of the application")
+        self.errors.append(error)
+
+
+def _give_cause(error: BaseException, cause: BaseException) -> BaseException:
+    error.__cause__ = cause
+    return error
+
+
+async def _advance(generator: t.Any) -> t.Any:
+    """On to the next yield of a generator, sync or async; _END at its end."""
+    if hasattr(generator, "__anext__"):
+        return await anext(generator, _END)
+    return await run_in_thread(next, generator, _END)
+
+
+async def _finish(generator: t.Any) -> None:
+    if await _advance(generator) is not _END:
+        await _close(generator)
+        raise RuntimeError(f"The while_serving generator {generator!r} has more than one yield.")
+
+
+async def _close(generator: t.Any) -> None:
+    if hasattr(generator, "aclose"):
+        await generator.aclose()
+    elif hasattr(generator, "close"):
+        await run_in_thread(generator.close)
+
+
+# ASGI
+
+
+async def serve_lifespan(app: Flask, scope: Scope, receive: Receive, send: Send) -> None:
+    """The scope `lifespan` (ASGI specification, lifespan 2.0)."""
+    lifespan = lifespan_of(app)
+    await receive()
+    if "wsgi_app" in vars(app):
+        app.logger.warning(NOTICE)
+    if not await _tell(send, "lifespan.startup", lifespan.startup(scope.get("state"))):
+        return
+    try:
+        await receive()
+    except BaseException:
+        lifespan.abandon()
+        raise
+    await _tell(send, "lifespan.shutdown", lifespan.shutdown())
+
+
+async def _tell(send: Send, phase: str, work: Awaitable[None]) -> bool:
+    """Whether it succeeded. The traceback is logged by us, the message by the server."""
+    try:
+        await work
+    except (*Failure, BaseExceptionGroup) as error:
+        text = " ".join(f"{type(error).__name__}: {error}".split())
+        await send({"type": f"{phase}.failed", "message": text[:200]})
+        return False
+    await send({"type": f"{phase}.complete"})
+    return True
