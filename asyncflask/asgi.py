@@ -68,7 +68,7 @@ async def _serve_http(app: Flask, scope: Scope, receive: Receive, send: Send) ->
         if ctx.plan.options or config["CANCEL_ON_DISCONNECT"] or config["RESPONSE_TIMEOUT"] is not None:
             from .guarding import serve_guarded  # the others pay nothing for it
 
-            rest = serve_guarded(ctx, send)
+            rest: Awaitable[None] | None = serve_guarded(ctx, send)
         else:
             rest = Exchange(ctx, send).begin()
         if rest is not None:
@@ -132,8 +132,9 @@ def _open_context(
         ctx.match_request()  # by Werkzeug, but before it is decided where the request begins
         plan = app._plan(ctx.request.endpoint)
     ctx.plan = plan
-    if plan.streams_body and isinstance(ctx.request._stream, MemoryBody):
-        stream = ctx.request._stream = t.cast("t.IO[bytes]", make_streamed(ctx.request._stream))
+    if plan.streams_body and isinstance(stream, MemoryBody):
+        stream = t.cast("t.IO[bytes]", make_streamed(stream))
+        ctx.request._replace_input(stream)
     if stream is not None and isinstance(stream, BodyStream):
         ctx.unread = UnreadBody(stream, ctx.request)
     return ctx

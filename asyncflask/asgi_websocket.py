@@ -124,8 +124,8 @@ class _OpenConnections(set[Connection]):
         if self.task is None:
             self.task = self.loop.create_task(self._close_at_the_end(), context=Context())
 
-    def discard(self, connection: Connection) -> None:
-        super().discard(connection)
+    def discard(self, connection: object) -> None:
+        super().discard(t.cast(Connection, connection))
         if not self and self.task is not None:
             self.task.cancel()
             self.task = None

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import typing as t
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Iterable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from contextvars import copy_context
 from types import TracebackType
 
@@ -17,6 +17,7 @@ from werkzeug.wrappers import Request as BaseRequest
 from werkzeug.wsgi import get_content_length
 
 from .connections import HTTPConnection, Upload, WebsocketConnection, WebsocketResponseError
+from .globals import _cv_app, _cv_request
 from .signals import got_serving_exception
 from .steps import LOOP
 from .testing import FlaskClient, open_session, save_session
@@ -24,6 +25,7 @@ from .transport import Body, Conversation, FileBody, IteratedBody, client_scope,
 
 if t.TYPE_CHECKING:
     from .app import Flask
+    from .ctx import Context
     from .sessions import SessionMixin
     from .typing import Scope, WSGIEnvironment
 
@@ -67,7 +69,7 @@ class AsyncClient:
         self.application = application
         self.state = state
         self._maker = _RequestMaker(application, application.response_class, use_cookies, allow_subdomain_redirects)
-        self._contexts = AsyncExitStack()
+        self._contexts: list[Context] = []  # those of the last request, entered anew
         self.get_cookie = self._maker.get_cookie
         self.set_cookie = self._maker.set_cookie
         self.delete_cookie = self._maker.delete_cookie
@@ -158,14 +160,17 @@ class AsyncClient:
     def _keep_cookies(self, request: BaseRequest, headers: Headers) -> None:
         self._maker._keep_cookies(request.environ, headers)
 
-    async def _forget_contexts(self) -> None:
-        await self._contexts.aclose()
-
     async def _enter_contexts(self) -> None:
         """Those that the last request left, in an `async with` block."""
-        contexts = self._maker._new_contexts
+        contexts = t.cast("list[Context]", self._maker._new_contexts)
         while contexts:
-            await self._contexts.enter_async_context(t.cast(t.Any, contexts.pop(0)))
+            self._contexts.append(await contexts.pop(0).__aenter__())
+
+    async def _forget_contexts(self) -> None:
+        while self._contexts:
+            ctx = self._contexts.pop()
+            if ctx in (_cv_request.get(None), _cv_app.get(None)):  # else it ended with the task that entered it
+                await ctx.__aexit__(None, None, None)
 
     async def __aenter__(self) -> t.Self:
         self._maker.__enter__()

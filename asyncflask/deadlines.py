@@ -22,8 +22,8 @@ def timeout_of(ctx: RequestContext) -> float | None:
 def explain_late(ctx: RequestContext) -> ServiceUnavailable:
     """Log it, and give the answer."""
     request, timeout = ctx.request, timeout_of(ctx)
-    where = (timeout, request.endpoint, request.method, request.path if request.path.isprintable() else ascii(request.path))
-    ctx.app.logger.error("No response within %s s from %r [%s %s]", *where)
+    path = request.path if request.path.isprintable() else ascii(request.path)  # a line break would forge a line
+    ctx.app.logger.error("No response within %s s from %r: %s [%s]", timeout, request.endpoint, path, request.method)
     return ServiceUnavailable(f"The response did not start within {timeout} seconds.")
 
 

@@ -37,12 +37,15 @@ from .wrapped import NOTICE
 if t.TYPE_CHECKING:
     from asyncio import AbstractEventLoop
 
+    from _typeshed.wsgi import WSGIEnvironment
+
     from .app import Flask
     from .typing import Receive, Scope, Send
 
 _END: t.Any = object()
 # With this status gunicorn's workers say that another try is of no use; uvicorn has it for a start-up that failed.
 START_UP_FAILED = 3
+MESSAGE_LENGTH = 200  # characters
 
 
 def lifespan_of(app: t.Any) -> Lifespan:
@@ -120,15 +123,18 @@ class Lifespan:
 
     # WSGI
 
-    def begin_at_request(self) -> None:
-        """In the server's thread. Threads that bring the next requests wait here. A failure ends the process."""
+    def begin_at_request(self, environ: WSGIEnvironment) -> None:
+        """In the server's thread. Threads that bring the next requests wait here. A failure ends a server's process."""
         with self._lock:
             if self.loop is None:
                 self.end_at_exit()
                 try:
                     wait_for(self.startup())
                 except (Exception, SystemExit):
-                    _end_process()
+                    # A test of some other client, in the main thread, sees the error itself.
+                    if "SERVER_SOFTWARE" in environ or threading.current_thread() is not threading.main_thread():
+                        _end_process()
+                    raise
         self._listener.start()  # now in the thread where signals arrive, if that is this one
 
     def end_at_exit(self) -> None:
@@ -151,10 +157,9 @@ class Lifespan:
 
 
 def _end_process() -> t.NoReturn:
-    if threading.current_thread() is threading.main_thread():
-        raise SystemExit(START_UP_FAILED) from None
+    """Whatever is raised, servers answer it with a 500 and go on."""
     logging.shutdown()
-    os._exit(START_UP_FAILED)  # what a thread raises does not end a process
+    os._exit(START_UP_FAILED)
 
 
 _all: WeakSet[Lifespan] = WeakSet()
@@ -315,11 +320,14 @@ async def serve_lifespan(app: Flask, scope: Scope, receive: Receive, send: Send)
 
 async def _tell(send: Send, phase: str, work: Awaitable[None]) -> bool:
     """Whether it succeeded. The traceback is logged by us, the message by the server."""
+    failure = None
     try:
         await work
     except (*Failure, BaseExceptionGroup) as error:
-        text = " ".join(f"{type(error).__name__}: {error}".split())
-        await send({"type": f"{phase}.failed", "message": text[:200]})
-        return False
-    await send({"type": f"{phase}.complete"})
-    return True
+        failure = " ".join(f"{type(error).__name__}: {error}".split())[:MESSAGE_LENGTH]
+    if failure is None:
+        await send({"type": f"{phase}.complete"})
+        return True
+    # Not inside of the `except`: hypercorn raises here, and would show our error as the cause a second time.
+    await send({"type": f"{phase}.failed", "message": failure})
+    return False

@@ -62,7 +62,7 @@ class Native(Scaffold):
         known = self.route_options.setdefault(endpoint, {})
         for name, value in taken.items():
             if known.setdefault(name, value) != value:
-                raise ValueError(f"The rules of endpoint {endpoint!r} differ in {name!r}, which is one for all of them.")
+                raise ValueError(f"The rules of endpoint {endpoint!r} differ in {name!r}; it is one for all of them.")
         self._plan_changer()()
 
     def _options_of(self, endpoint: str | None) -> dict[str, t.Any]:
@@ -134,7 +134,7 @@ class Native(Scaffold):
                 return
             from .lifespan import lifespan_of
 
-            lifespan_of(self).begin_at_request()
+            lifespan_of(self).begin_at_request(environ)
         vars(self)["_has_begun"] = True
 
     # Background tasks

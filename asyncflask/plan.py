@@ -25,7 +25,7 @@ AsyncStage = Callable[..., t.Any]
 PlanKey: t.TypeAlias = "str | None | tuple[hooks.CycleKinds, str | None]"
 Steps = tuple[Step, ...]
 # What a route may say beside Werkzeug's options; it holds for all rules of its endpoint.
-ROUTE_OPTIONS = ("stream_body", "cancel_on_disconnect", "response_timeout")
+ROUTE_OPTIONS: tuple[str, ...] = ("stream_body", "cancel_on_disconnect", "response_timeout")
 
 
 class Stages:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import typing as t
 from asyncio import AbstractEventLoop, get_running_loop
 from collections.abc import AsyncGenerator, Callable
+from contextlib import suppress
+from weakref import finalize
 
 if t.TYPE_CHECKING:
     from redis.asyncio import Redis
+
+Clients = dict[AbstractEventLoop, tuple[t.Any, AsyncGenerator[t.Any]]]
 
 # Seconds; each can be set in the URL's query. A session is no reason to wait for long.
 _OPTIONS = {"socket_timeout": 5, "socket_connect_timeout": 5, "timeout": 5, "max_connections": 50}
@@ -29,7 +34,8 @@ class RedisStore:
             self._make = source
         else:
             self._given = source
-        self._clients: dict[AbstractEventLoop, tuple[t.Any, AsyncGenerator[t.Any]]] = {}
+        self._clients: Clients = {}
+        finalize(self, _close_soon, self._clients, os.getpid()).atexit = False
 
     async def load(self, key: str) -> bytes | None:
         value: bytes | str | None = await (await self._client()).get(self.prefix + key)
@@ -60,23 +66,30 @@ class RedisStore:
         loop = get_running_loop()
         if loop not in self._clients:
             self._drop_closed_loops()
-            holder = self._hold(loop)
+            holder = _hold(self._clients, loop, self._make())
             self._clients[loop] = await anext(holder), holder
         return self._clients[loop][0]
-
-    async def _hold(self, loop: AbstractEventLoop) -> AsyncGenerator[t.Any]:
-        # An async generator, since a loop closes those at its end (`shutdown_asyncgens`): nobody else tells us of it.
-        client = self._make()
-        try:
-            yield client
-        finally:
-            self._clients.pop(loop, None)
-            await client.aclose()
 
     def _drop_closed_loops(self) -> None:
         for loop in list(self._clients):
             if loop.is_closed():
                 self._clients.pop(loop, None)
+
+
+async def _hold(clients: Clients, loop: AbstractEventLoop, client: t.Any) -> AsyncGenerator[t.Any]:
+    # An async generator, since a loop closes those at its end (`shutdown_asyncgens`): nobody else tells us of it.
+    try:
+        yield client
+    finally:
+        clients.pop(loop, None)
+        await client.aclose()
+
+
+def _close_soon(clients: Clients, pid: int) -> None:
+    """Their store is gone and their loops go on. A fork's loops are its parent's."""
+    for loop, (_, holder) in list(clients.items()) if pid == os.getpid() else ():
+        with suppress(RuntimeError):  # the loop is closed
+            loop.call_soon_threadsafe(loop.create_task, holder.aclose())
 
 
 def _maker_of(url: str) -> Callable[[], t.Any]:

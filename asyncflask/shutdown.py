@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import signal
 import sys
-import threading
 import typing as t
 from collections.abc import Callable
 from contextlib import suppress
@@ -78,14 +77,13 @@ class Listener:
 
     def start(self, loop: AbstractEventLoop | None = None) -> None:
         """In any thread. Listens for each signal that has a handler by now and is not listened for yet."""
-        if threading.current_thread() is not threading.main_thread():
-            return
         for number in SIGNALS:
             handler = signal.getsignal(number)
             # Python's own for Ctrl-C is no server's, and asyncio.run replaces it only as it is.
             if callable(handler) and handler not in (self._handle, signal.default_int_handler):
                 self.handlers[number] = handler
-                signal.signal(number, self._handle)
+                if not _set_handler(number, self._handle):
+                    del self.handlers[number]
         order = _order_of_hypercorn()
         if loop is not None and order is not None and self.task is None:
             self.task = loop.create_task(self._poll(order))
@@ -94,11 +92,9 @@ class Listener:
         if self.task is not None:
             self.task.cancel()
             self.task = None
-        if threading.current_thread() is threading.main_thread():
-            for number, handler in self.handlers.items():
-                if signal.getsignal(number) == self._handle:
-                    signal.signal(number, handler)
-            self.handlers.clear()
+        for number, handler in tuple(self.handlers.items()):
+            if signal.getsignal(number) != self._handle or _set_handler(number, handler):
+                del self.handlers[number]
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         self.on_end()
@@ -110,6 +106,14 @@ class Listener:
         while not order.is_set():  # noqa: ASYNC110  # another process sets it
             await sleep(POLL_INTERVAL)
         self.on_end()
+
+
+def _set_handler(number: int, handler: Callable[[int, FrameType | None], t.Any]) -> bool:
+    try:
+        signal.signal(number, handler)
+    except ValueError:  # not in the main thread. To ask which thread it is would not do: under gevent all are in it
+        return False
+    return True
 
 
 def _order_of_hypercorn() -> t.Any:

@@ -15,7 +15,7 @@ from anyio import CancelScope, Event
 from werkzeug.datastructures import Headers
 from werkzeug.wsgi import get_content_length
 
-from .bridge import current_loop, wait_for
+from .bridge import Mailbox, current_loop, mailbox_of, wait_for
 from .environ import IN_PROCESS, PRESERVE, build_scope
 
 if t.TYPE_CHECKING:
@@ -55,6 +55,9 @@ class Line(t.Generic[T]):
         return self._items.popleft()
 
 
+_running: set[Conversation] = set()  # a loop holds its tasks weakly
+
+
 class Conversation:
     """A call of an ASGI application in a task of its own; `tell` and `take` are the other side of it."""
 
@@ -67,10 +70,14 @@ class Conversation:
         self._told: Line[Message] = Line()
         self._said: Line[Message | None] = Line()
         self._task: Task[None] | None = None
+        self._mailbox: Mailbox
 
     def begin(self, context: Context) -> None:
         """Call the application, on the loop that is running now."""
-        self._task = current_loop().create_task(self._run(), context=context)
+        loop = current_loop()
+        self._mailbox = mailbox_of(loop)
+        self._task = loop.create_task(self._run(), context=context)
+        _running.add(self)
 
     def tell(self, message: Message) -> None:
         self._told.put(message)
@@ -97,6 +104,11 @@ class Conversation:
         while await self.take() is not None:
             pass
 
+    def dismiss(self) -> None:
+        """Leave, from any thread and without waiting."""
+        if self in _running:
+            self._mailbox.post(self.leave)
+
     async def abort(self) -> None:
         """Leave, cancel the application and wait for its end."""
         self.leave()
@@ -121,6 +133,7 @@ class Conversation:
         except BaseException as error:  # for the reader; KeyboardInterrupt would end the loop
             self.error = self.error or error
         finally:
+            _running.discard(self)
             self._said.put(None)
 
     # The application's side
@@ -282,10 +295,9 @@ def call_asgi(app: ASGIApp, environ: WSGIEnvironment, buffered: bool) -> tuple[I
     transport = Transport(app, client_scope(environ), FileBody(file, get_content_length(environ)))
     status, raw = wait_for(_begin(transport, copy_context()))
     headers = decode_headers(raw)
-    pieces = _iterate(transport, file)
-    if buffered or "Content-Length" in headers:
-        pieces = iter(list(pieces))
-    return pieces, str(status), headers
+    pieces = Pieces(transport, file)
+    whole = buffered or "Content-Length" in headers
+    return iter(list(pieces)) if whole else pieces, str(status), headers
 
 
 async def _begin(transport: Transport, context: Context) -> tuple[int, RawHeaders]:
@@ -293,14 +305,27 @@ async def _begin(transport: Transport, context: Context) -> tuple[int, RawHeader
     return await transport.start()
 
 
-def _iterate(transport: Transport, body: t.IO[bytes]) -> Iterator[bytes]:
-    try:
-        while piece := wait_for(transport.read()):
-            yield piece
-    finally:
-        if not transport.complete:
-            wait_for(transport.close())
-        rewind(body)
+class Pieces(Iterator[bytes]):
+    """A response's body for sync code. One that is dropped unread lets the application go."""
+
+    def __init__(self, transport: Transport, request_body: t.IO[bytes]) -> None:
+        self.transport = transport
+        self.request_body = request_body
+
+    def __next__(self) -> bytes:
+        piece = wait_for(self.transport.read())
+        if not piece:
+            self.close()
+            raise StopIteration
+        return piece
+
+    def close(self) -> None:
+        if not self.transport.complete:
+            wait_for(self.transport.close())
+        rewind(self.request_body)
+
+    def __del__(self) -> None:
+        self.transport.dismiss()
 
 
 def rewind(body: t.IO[bytes]) -> None:

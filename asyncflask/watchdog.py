@@ -23,8 +23,8 @@ if t.TYPE_CHECKING:
     from .app import Flask
 
 IN_DEBUG = 100  # ms
-# Asked this often in the time that is the limit, so that what exceeds it by a quarter is always seen.
-ROUNDS = 4
+# Asked this often in the time that is the limit, so that what exceeds it by half is always seen.
+ROUNDS = 2
 
 
 def limit_of(app: Flask) -> float | None:

@@ -1,7 +1,7 @@
 """To know that a client has left. Loaded by those who ask, or who stream a response.
 
-Only one may call a request's `receive` at a time. While somebody watches, it is the Watch that does; it keeps what comes
-of the body for its reader, and goes on until so much is kept that only reading would make room.
+Only one may call a request's `receive` at a time. While somebody watches, it is the Watch that does; it keeps what
+comes of the body for its reader, and goes on until so much is kept that only reading would make room.
 """
 
 from __future__ import annotations

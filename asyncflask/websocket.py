@@ -163,7 +163,7 @@ class Connection:
             await self._send(message)
         except (OSError, RuntimeError) as error:
             # ASGI 2.4: the client has gone. Uvicorn's RuntimeError: it closed the connection, for want of a pong.
-            if isinstance(error, RuntimeError) and "websocket.close" not in str(error):
+            if not isinstance(error, OSError) and "websocket.close" not in str(error):
                 raise
             if self.state is CLOSED:
                 raise WebsocketDisconnect(*self.closed) from error

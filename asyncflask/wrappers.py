@@ -171,6 +171,12 @@ class Request(RequestBase):
 
         return await send_early_hints(self, links)
 
+    def _replace_input(self, stream: t.IO[bytes]) -> None:
+        if self._scope is not None:
+            self._stream = self._input = stream
+        if self.has_environ:
+            self.environ["wsgi.input"] = stream
+
     @property
     def endpoint(self) -> str | None:
         return None if self.url_rule is None else self.url_rule.endpoint

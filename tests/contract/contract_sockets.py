@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import defaultdict
 from functools import wraps
+
+import anyio
 
 from asyncflask import Blueprint, Flask, abort, current_app, g, session, websocket
 from asyncflask.websocket import WebsocketDisconnect
@@ -107,7 +108,7 @@ async def push(name):
     try:
         while True:
             await websocket.send("tick")
-            await asyncio.sleep(0.02)
+            await anyio.sleep(0.02)
     finally:
         note("push ended")
 
@@ -119,7 +120,7 @@ async def flood(name):
         while True:
             for _ in range(16):
                 await websocket.send(PIECE)
-                await asyncio.sleep(0)
+                await anyio.sleep(0)
             note("MiB")
     finally:
         note("flood ended")
@@ -130,10 +131,10 @@ async def both():
     async def push_numbers():
         for number in range(3):
             await websocket.send(str(number))
-            await asyncio.sleep(0.01)
+            await anyio.sleep(0.01)
 
-    async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(push_numbers())
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(push_numbers)
         async for message in websocket:
             await websocket.send(f"got {message}")
 
@@ -166,7 +167,7 @@ rooms = Blueprint("rooms", __name__, url_prefix="/rooms")
 @rooms.websocket("/<int:number>")
 async def room(number):
     async for _ in websocket:
-        await asyncio.sleep(0)
+        await anyio.sleep(0)
         await websocket.send_json([websocket.blueprint, number, g.greeting])
 
 
