@@ -65,6 +65,7 @@ from .templating import (
     stream_template_string as stream_template_string,
     stream_template_string_async as stream_template_string_async,
 )
+from .websocket import Websocket as Websocket, WebsocketDisconnect as WebsocketDisconnect
 from .wrappers import Request as Request, Response as Response
 
 

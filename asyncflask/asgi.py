@@ -277,15 +277,16 @@ class Exchange:
         step = (THREAD, partial(next, pieces, _END))
         piece = watch = None
         try:
-            piece = await ctx.call(step)  # in the view's hop; as under WSGI the head leaves once the first piece is there
+            # In the view's hop. The head waits for it, as under WSGI: a failure before the first piece is a plain 500.
+            piece = await ctx.call(step)
             await ctx.go(LOOP)
             watch = self._watch()
             await self.send(start)
-            while piece is not _END and not watch.gone.is_set():
+            while piece is not _END and not watch.is_gone:
                 await self._send_piece(count(piece))
                 piece = _END if count.is_complete() else await ctx.call(step)
                 await ctx.go(LOOP)
-            if not watch.gone.is_set():
+            if not watch.is_gone:
                 count.check_end()
                 await self._end(response, start, watch)
         except Exception:
@@ -304,7 +305,7 @@ class Exchange:
             request._reader.give_up()
         watch = t.cast(Watch, watch_of(request))
         watch.on_gone = on_gone
-        if on_gone is not None and watch.gone.is_set():
+        if on_gone is not None and watch.is_gone:
             on_gone()
         return watch
 
@@ -361,10 +362,10 @@ def _raw_name(name: str) -> bytes:
 # websocket, lifespan
 
 
-async def _serve_websocket(app: Flask, scope: Scope, receive: Receive, send: Send) -> None:
+def _serve_websocket(app: Flask, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
     from .asgi_websocket import serve_websocket  # whoever has none does not pay for them
 
-    await serve_websocket(app, scope, receive, send)
+    return serve_websocket(app, scope, receive, send)
 
 
 async def _serve_lifespan(app: Flask, scope: Scope, receive: Receive, send: Send) -> None:

@@ -13,12 +13,13 @@ from urllib.parse import urlsplit
 
 from werkzeug.exceptions import Forbidden, ServiceUnavailable
 
+from .asgi_connection import Connection
 from .ctx import WebsocketContext
 from .dispatch import handle
 from .responding import final_headers, make_response, whole_body
 from .runner import Runner, begin_in_context
 from .steps import LOOP
-from .websocket import CONNECTING, GOING_AWAY, INTERNAL_ERROR, NORMAL, OPEN, Connection, Websocket
+from .websocket import CONNECTING, GOING_AWAY, INTERNAL_ERROR, NORMAL, OPEN, Websocket
 from .workers import Overloaded
 
 if t.TYPE_CHECKING:
@@ -32,12 +33,12 @@ if t.TYPE_CHECKING:
 
 async def serve_websocket(app: Flask, scope: Scope, receive: Receive, send: Send) -> None:
     await receive()  # websocket.connect
-    websocket = _websocket_class(app).from_connection(scope, receive, send)
+    websocket = app.websocket_class.from_connection(scope, receive, send)
     connection = websocket.connection
     open_ones = _open_connections(app, connection)
     open_ones.add(connection)
     try:
-        await _serve(app, websocket)
+        await _serve(app, websocket, scope)
     except Exception:
         await connection.close(INTERNAL_ERROR)
         raise
@@ -46,14 +47,15 @@ async def serve_websocket(app: Flask, scope: Scope, receive: Receive, send: Send
         open_ones.discard(connection)
 
 
-async def _serve(app: Flask, websocket: Websocket) -> None:
+async def _serve(app: Flask, websocket: Websocket, scope: Scope) -> None:
     ctx = app.websocket_context(websocket)
     ctx.place = LOOP
-    ctx.cookie = websocket.headers.get("Cookie", "")
-    if not _is_allowed_origin(app, websocket):
+    ctx.cookie = _raw_header(scope, b"cookie") or ""
+    if not _is_allowed_origin(app, scope):
         websocket.routing_exception = Forbidden("The websocket was opened from another origin.")
     elif app._plan(None).matches_on_loop:
         ctx.match_request()
+        _let_environ_go(websocket)
     ctx.renew_plan()
     if ctx.plan.needs_thread:
         await _move(ctx, websocket.connection)
@@ -93,18 +95,27 @@ def _render(ctx: WebsocketContext, response: Response) -> tuple[int, list[tuple[
     return response.status_code, headers, whole_body(response)
 
 
-def _websocket_class(app: Flask) -> type[Websocket]:
-    return getattr(app, "websocket_class", Websocket)
+def _raw_header(scope: Scope, name: bytes) -> str | None:
+    # Not from `headers`, which would stay as long as the connection though nobody else may read them.
+    values = [value for key, value in scope["headers"] if key == name]
+    return b"; ".join(values).decode("latin-1") if values else None
 
 
-def _is_allowed_origin(app: Flask, websocket: Websocket) -> bool:
+def _let_environ_go(websocket: Websocket) -> None:
+    """Werkzeug's matching needed it, and others may not: it is made again for who asks."""
+    if websocket._scope is not None and websocket.has_environ:
+        del websocket.__dict__["environ"]
+        websocket.has_environ = False
+
+
+def _is_allowed_origin(app: Flask, scope: Scope) -> bool:
     """WEBSOCKET_ORIGINS: "any", "same-origin", or a list of origins. Only browsers send an Origin (RFC 6455 10.2)."""
     allowed = app.config["WEBSOCKET_ORIGINS"]
-    origin = websocket.headers.get("Origin")
+    origin = _raw_header(scope, b"origin")
     if allowed == "any" or origin is None:
         return True
     if allowed == "same-origin":
-        return urlsplit(origin).netloc.lower() == websocket.headers.get("Host", "").lower()
+        return urlsplit(origin).netloc.lower() == (_raw_header(scope, b"host") or "").lower()
     return origin.lower() in {item.lower() for item in allowed}
 
 

@@ -12,7 +12,7 @@ from contextvars import copy_context
 from types import TracebackType
 
 from werkzeug.datastructures import Headers
-from werkzeug.test import ClientRedirectError, TestResponse
+from werkzeug.test import ClientRedirectError, Cookie, TestResponse
 from werkzeug.wrappers import Request as BaseRequest
 from werkzeug.wsgi import get_content_length
 
@@ -48,7 +48,10 @@ class _RequestMaker(FlaskClient):
         return request
 
 
-def _verb(method: str) -> Callable[..., Coroutine[t.Any, t.Any, TestResponse]]:
+Verb = Callable[..., Coroutine[t.Any, t.Any, TestResponse]]
+
+
+def _verb(method: str) -> Verb:
     async def request(self: AsyncClient, *args: t.Any, **kwargs: t.Any) -> TestResponse:
         return await self.open(*args, **{**kwargs, "method": method})
 
@@ -70,9 +73,9 @@ class AsyncClient:
         self.state = state
         self._maker = _RequestMaker(application, application.response_class, use_cookies, allow_subdomain_redirects)
         self._contexts: list[Context] = []  # those of the last request, entered anew
-        self.get_cookie = self._maker.get_cookie
-        self.set_cookie = self._maker.set_cookie
-        self.delete_cookie = self._maker.delete_cookie
+        self.get_cookie: Callable[..., Cookie | None] = self._maker.get_cookie
+        self.set_cookie: Callable[..., None] = self._maker.set_cookie
+        self.delete_cookie: Callable[..., None] = self._maker.delete_cookie
 
     @property
     def environ_base(self) -> WSGIEnvironment:
@@ -94,8 +97,14 @@ class AsyncClient:
             request.environ["wsgi.input"].close()
         return response
 
-    get, post, put, delete = _verb("GET"), _verb("POST"), _verb("PUT"), _verb("DELETE")
-    patch, options, head, trace = _verb("PATCH"), _verb("OPTIONS"), _verb("HEAD"), _verb("TRACE")
+    get: t.ClassVar[Verb] = _verb("GET")
+    head: t.ClassVar[Verb] = _verb("HEAD")
+    post: t.ClassVar[Verb] = _verb("POST")
+    put: t.ClassVar[Verb] = _verb("PUT")
+    patch: t.ClassVar[Verb] = _verb("PATCH")
+    delete: t.ClassVar[Verb] = _verb("DELETE")
+    options: t.ClassVar[Verb] = _verb("OPTIONS")
+    trace: t.ClassVar[Verb] = _verb("TRACE")
 
     def stream(self, method: str, *args: t.Any, **kwargs: t.Any) -> HTTPConnection:
         """`async with` it: a response whose pieces are read as they are sent. Leaving the block disconnects."""
@@ -103,6 +112,8 @@ class AsyncClient:
 
     def request(self, *args: t.Any, **kwargs: t.Any) -> HTTPConnection:
         """`async with` it: a request whose body is sent with `send` and `send_complete`."""
+        if not kwargs.keys().isdisjoint(("data", "json", "input_stream")):
+            raise TypeError("client.request() sends its body by hand: client.stream() takes one as an argument.")
         request = self._maker.open(*args, **kwargs)
         if request.method not in _BODILESS_METHODS:
             _announce_pieces(request.environ)
@@ -213,8 +224,6 @@ class TestApp:
     def __init__(self, app: Flask) -> None:
         self.app = app
         self.state: dict[str, t.Any] = {}  # the lifespan's, for each request
-        scope = {"type": "lifespan", "asgi": {"version": "3.0", "spec_version": "2.0"}, "state": self.state}
-        self._conversation = Conversation(t.cast(t.Any, app), scope)
 
     def test_client(self, use_cookies: bool = True, **kwargs: t.Any) -> AsyncClient:
         """A client whose requests have the state of the lifespan."""
@@ -222,6 +231,9 @@ class TestApp:
 
     async def startup(self) -> None:
         """Raises LifespanError, its cause the application's error where that is known."""
+        self.state.clear()
+        scope = {"type": "lifespan", "asgi": {"version": "3.0", "spec_version": "2.0"}, "state": self.state}
+        self._conversation = Conversation(t.cast(t.Any, self.app), scope)
         self._conversation.begin(copy_context())
         await self._ask("lifespan.startup")
 

@@ -102,38 +102,32 @@ class BackgroundTasks:
         task.add_done_callback(self._note_end)
 
     def _note_end(self, task: Future[None]) -> None:
-        run = self._runs.pop(task, None)
-        if run is not None:
-            run.home.release()
-            if not run.is_complete:
-                run.app.logger.warning("Background task %r is lost: it was cancelled.", run.name)
+        run = self._runs.pop(task)
+        run.home.release()
+        if not (run.is_complete or run.is_lost):
+            run.app.logger.warning("Background task %r is lost: it was cancelled.", run.name)
         if self._change is not None:
             self._change.set()
 
     async def shutdown(self, grace: float) -> None:
         """Wait `grace` seconds for the tasks of this loop; then each that still runs is logged and cancelled."""
         await checkpoint()  # those that a thread has just begun
-        loop = current_loop()
-        tasks = []
-        for task, run in tuple(self._runs.items()):
-            if run.home.loop is loop:
-                tasks.append(task)
-            elif run.home.loop.is_closed():
-                del self._runs[task]
-        await self._wait(tasks, grace)
-        lost = [task for task in tasks if task in self._runs]
-        for task in lost:
-            run = self._runs.pop(task)
-            run.home.release()
+        await self._wait(grace)
+        for task, run in self._of_this_loop().items():
+            run.is_lost = True
             text = "Background task %r is lost: it did not end within %g s of the shutdown."
             run.app.logger.warning(text, run.name, grace)
             task.cancel()
-        await self._wait(lost, CLEAN_UP)
+        await self._wait(CLEAN_UP)
         self._pool.close()
 
-    async def _wait(self, tasks: list[Future[None]], seconds: float) -> None:
+    def _of_this_loop(self) -> dict[Future[None], _Run]:
+        loop = current_loop()
+        return {task: run for task, run in tuple(self._runs.items()) if run.home.loop is loop}
+
+    async def _wait(self, seconds: float) -> None:
         with move_on_after(seconds):
-            while not all(task.done() for task in tasks):
+            while self._of_this_loop():
                 self._change = Event()
                 await self._change.wait()
 
@@ -147,6 +141,7 @@ class _Run:
         self.name = _name_of(func)
         self.call = call
         self.is_complete = False
+        self.is_lost = False
 
     async def complete(self) -> None:
         """In an application context of its own: what `g` has of the request's is torn down with the request."""

@@ -36,16 +36,17 @@ class BodyReader:
     `timeout` in seconds bounds the wait for each piece; `left` is what of the declared length is still to come.
     """
 
+    left: int | None = None
+    claimed: bool = False  # somebody reads on beyond the first piece
+    given_up: bool = False
+    complete: bool = False
+    disconnected: bool = False
+    receiving: bool = False
+    watch: Watch | None = None  # which then receives in place of this
+
     def __init__(self, receive: Receive, timeout: float | None) -> None:
         self.receive = receive
         self.timeout = timeout
-        self.left: int | None = None
-        self.claimed = False  # somebody reads on beyond the first piece
-        self.given_up: bool = False
-        self.complete: bool = False
-        self.disconnected: bool = False
-        self.receiving = False
-        self.watch: Watch | None = None  # which then receives in place of this
 
     async def read(self) -> bytes:
         """The next piece, b"" at the end. Raises ClientDisconnected, RequestTimeout, BadRequest if the length lied."""

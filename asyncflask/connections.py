@@ -40,7 +40,7 @@ class Upload:
     """A body which a test sends piece by piece."""
 
     def __init__(self) -> None:
-        self.complete = False
+        self.complete: bool = False
         self.pieces: Line[bytes | None] = Line()
 
     async def pull(self) -> tuple[bytes, bool]:
@@ -148,7 +148,7 @@ class WebsocketConnection:
         self.client = client
         self.request = request
         self.accepted_subprotocol: str | None = None
-        self.accept_headers = Headers()
+        self.accept_headers: Headers = Headers()
         self._closed: tuple[int, str] | None = None  # code and reason
         scope = _websocket_scope(client, request.environ, subprotocols)
         self._conversation = _WebsocketConversation(t.cast(t.Any, client.application), scope)

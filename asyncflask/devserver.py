@@ -11,8 +11,9 @@ from asyncio import CancelledError, sleep
 from types import FrameType
 
 from uvicorn import Config, Server
-from uvicorn.main import STARTUP_FAILURE
 
+# As uvicorn's own command: the status of a start-up that failed.
+STARTUP_FAILURE = 3
 # Seconds that requests in flight get once the server is told to stop, and after them threads that do not end.
 GRACE = 1
 # Seconds from a connection to its request, when both come while the server stops.

@@ -36,6 +36,8 @@ async def serve_guarded(ctx: RequestContext, send: Send) -> None:
     except asyncio.CancelledError:
         if not exchange.is_over(exchange.task):
             raise
+    else:
+        exchange.is_over(exchange.task)  # a view may have gone on all the same
     finally:
         await exchange.end()
 

@@ -79,7 +79,7 @@ class Lifespan:
 
     @property
     def shutdown_event(self) -> ShutdownEvent:
-        if self._life is None:  # under WSGI without hooks, or the server's lifespan is off
+        if self._life is None and not self._event.is_set():  # WSGI without hooks, or the server's lifespan is off
             self._listener.start()
         return self._event
 
@@ -142,18 +142,21 @@ class Lifespan:
             self._ends_at_exit = True
             # Python's own threads, which look up names for the loop, end before `atexit` calls anyone.
             register = getattr(threading, "_register_atexit", atexit.register)
-            register(self._end, self.app, os.getpid())
-
-    def _end(self, app: Flask, pid: int) -> None:
-        if os.getpid() == pid:  # and not in a child that inherited the registration
-            with suppress(BaseException):  # it is logged
-                wait_for(self.shutdown())
+            with suppress(RuntimeError):  # this is the exit already
+                register(_end_at_exit, ref(self), os.getpid())
 
     def forget(self) -> None:
         """In the child of a fork: no thread, no loop and no life came along."""
         self.__init__(self.app)  # type: ignore[misc]  # to begin anew is what is meant
         for name in ("_has_begun", "_background_tasks"):
             vars(self.app).pop(name, None)
+
+
+def _end_at_exit(find: Callable[[], Lifespan | None], pid: int) -> None:
+    lifespan = find()
+    if lifespan is not None and os.getpid() == pid:  # and not in a child that inherited the registration
+        with suppress(BaseException):  # it is logged
+            wait_for(lifespan.shutdown())
 
 
 def _end_process() -> t.NoReturn:
@@ -167,7 +170,8 @@ _all: WeakSet[Lifespan] = WeakSet()
 
 def _forget_all() -> None:
     for lifespan in tuple(_all):
-        lifespan.forget()
+        if lifespan._app() is not None:
+            lifespan.forget()
 
 
 if hasattr(os, "register_at_fork"):

@@ -10,7 +10,7 @@ import typing as t
 from collections.abc import Generator
 
 from werkzeug.exceptions import BadRequest, RequestEntityTooLarge, UnsupportedMediaType
-from werkzeug.sansio.multipart import Data, Event, Field, File, MultipartDecoder, NeedData, State
+from werkzeug.sansio.multipart import Data, Event, Field, File, NEED_DATA, MultipartDecoder, NeedData, State
 
 from .body import CHUNK, AsyncReading
 
@@ -76,10 +76,19 @@ class _Form:
         return event
 
     def _decode(self) -> Event:
+        if self._ends_within_boundary():
+            return NEED_DATA
         try:
             return self.decoder.next_event()
         except ValueError as error:
             raise BadRequest("The multipart form is malformed, or it was cut short.") from error
+
+    def _ends_within_boundary(self) -> bool:
+        """Whether the line of a boundary may go on. Werkzeug's decoder (3.1.9) would take its CR for the part's."""
+        decoder = self.decoder
+        boundary = b"--" + decoder.boundary
+        at = decoder.buffer.rfind(boundary)
+        return at >= 0 and not decoder.complete and decoder.buffer[at + len(boundary) :].strip(b" \t") in (b"", b"-")
 
     def _count(self, head: Head, data: bytes) -> None:
         self.size += len(data)

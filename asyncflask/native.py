@@ -14,6 +14,7 @@ from .ctx import WebsocketContext
 from .environ import IN_PROCESS
 from .plan import ROUTE_OPTIONS
 from .scaffold import Scaffold, setupmethod
+from .websocket import Websocket
 
 if t.TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -22,13 +23,12 @@ if t.TYPE_CHECKING:
     from .background import BackgroundTasks
     from .mounting import Mount
     from .shutdown import ShutdownEvent
-    from .websocket import Websocket
 
 
 class Native(Scaffold):
     """The async side of the class Flask."""
 
-    websocket_class: type[Websocket]
+    websocket_class: type[Websocket] = Websocket
     async_test_client_class: type[AsyncClient] | None = None
     _has_begun: bool = False
 

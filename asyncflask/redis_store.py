@@ -97,12 +97,13 @@ def _maker_of(url: str) -> Callable[[], t.Any]:
         from redis.asyncio import BlockingConnectionPool, Redis
         from redis.asyncio.retry import Retry
         from redis.backoff import NoBackoff
+        from redis.exceptions import ConnectionError as RedisConnectionError
     except ImportError as error:
         raise ImportError("RedisStore needs the package redis: pip install 'asyncflask[redis]'") from error
 
     def make() -> t.Any:
         # Once more at once: a connection that lay idle may be gone.
-        pool = BlockingConnectionPool.from_url(url, retry=Retry(NoBackoff(), 1), **_OPTIONS)
-        return Redis.from_pool(pool)
+        retry = {"retry": Retry(NoBackoff(), 1), "retry_on_error": [RedisConnectionError]}
+        return Redis.from_pool(BlockingConnectionPool.from_url(url, **retry, **_OPTIONS))
 
     return make

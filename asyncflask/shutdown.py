@@ -79,8 +79,7 @@ class Listener:
         """In any thread. Listens for each signal that has a handler by now and is not listened for yet."""
         for number in SIGNALS:
             handler = signal.getsignal(number)
-            # Python's own for Ctrl-C is no server's, and asyncio.run replaces it only as it is.
-            if callable(handler) and handler not in (self._handle, signal.default_int_handler):
+            if callable(handler) and handler != self._handle and not _is_pythons(handler):
                 self.handlers[number] = handler
                 if not _set_handler(number, self._handle):
                     del self.handlers[number]
@@ -106,6 +105,12 @@ class Listener:
         while not order.is_set():  # noqa: ASYNC110  # another process sets it
             await sleep(POLL_INTERVAL)
         self.on_end()
+
+
+def _is_pythons(handler: t.Any) -> bool:
+    """Whether it is the one for Ctrl-C that Python or asyncio.run set, and take away only if nobody replaced it."""
+    owner = getattr(getattr(handler, "func", None), "__self__", None)
+    return handler is signal.default_int_handler or type(owner).__module__ == "asyncio.runners"
 
 
 def _set_handler(number: int, handler: Callable[[int, FrameType | None], t.Any]) -> bool:

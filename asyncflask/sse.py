@@ -96,7 +96,7 @@ def sse(
 
     A comment is sent after `ping` seconds without an event. `retry`: milliseconds that a client waits to reconnect.
     """
-    if isinstance(source, str | bytes) or not isinstance(source, AsyncIterable | Iterable):
+    if isinstance(source, str | bytes | dict) or not isinstance(source, AsyncIterable | Iterable):
         raise TypeError(f"sse() takes an iterable of events, sync or async, not {source!r}.")
     ctx = _cv_request.get(None)
     if ctx is None:

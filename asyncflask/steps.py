@@ -25,7 +25,7 @@ import typing as t
 from collections.abc import Callable, Coroutine, Generator
 from functools import partial
 
-from .bridge import _on_event_loop, current_loop, run_in_thread, wait_for
+from .bridge import _on_event_loop, current_loop, cv_home, run_in_thread, wait_for
 from .globals import _cv_request
 
 if t.TYPE_CHECKING:
@@ -149,12 +149,13 @@ _begun: set[Task[t.Any]] = set()  # a loop does not keep its tasks alive
 
 
 def _begin_receiver(receiver: Callable[..., Coroutine[t.Any, t.Any, t.Any]], sender: t.Any, **values: t.Any) -> None:
-    task = current_loop().create_task(receiver(sender, **values))
+    loop = current_loop()
+    task = loop.create_task(receiver(sender, **values))
     _begun.add(task)
     task.add_done_callback(_begun.discard)
-    ctx = _cv_request.get(None)
-    if ctx is not None:
-        ctx.receiving += (task,)
+    ctx, home = _cv_request.get(None), cv_home.get(None)
+    if ctx is not None and (ctx.place is LOOP if home is None else home.loop is loop):
+        ctx.receiving += (task,)  # else it is a loop of the user's own
 
 
 async def finish_receivers(host: Host) -> None:

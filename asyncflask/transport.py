@@ -64,9 +64,9 @@ class Conversation:
     def __init__(self, app: ASGIApp, scope: Scope) -> None:
         self.app = app
         self.scope = scope
-        self.left = False  # by the client
-        self.ended = False  # the application, and the client knows
-        self.error: BaseException | None = None  # what the application raised
+        self.left: bool = False  # by the client
+        self.ended: bool = False  # the application, and the client knows
+        self.error: BaseException | None = None  # what the application raised, or the test's own side of it
         self._told: Line[Message] = Line()
         self._said: Line[Message | None] = Line()
         self._task: Task[None] | None = None
@@ -118,6 +118,10 @@ class Conversation:
                 while not self.ended:
                     self.ended = await self._said.get() is None
 
+    def note_error(self, error: BaseException) -> None:
+        """The first counts."""
+        self.error = self.error or error
+
     def raise_error(self) -> None:
         """Raise, once, what the application raised, unless it only heard that the client has gone."""
         error, self.error = self.error, None
@@ -131,7 +135,7 @@ class Conversation:
         try:
             await self.app(self.scope, self.receive, self.send)
         except BaseException as error:  # for the reader; KeyboardInterrupt would end the loop
-            self.error = self.error or error
+            self.note_error(error)
         finally:
             _running.discard(self)
             self._said.put(None)
@@ -183,8 +187,8 @@ class Transport(Conversation):
 
     def __init__(self, app: ASGIApp, scope: Scope, body: Body) -> None:
         super().__init__(app, scope)
-        self.complete = False  # the reading of the response
-        self.whole = False  # the response, when it has been read
+        self.complete: bool = False  # the reading of the response
+        self.whole: bool = False  # the response, when it has been read
         self._body: Body | None = body
         self._pulling: CancelScope | None = None
         self._gone: Event
@@ -257,7 +261,7 @@ class Transport(Conversation):
         try:
             chunk, more = await body.pull()
         except Exception as error:  # of the test's own iterator: its client fails, and the test is told why
-            self.error = error
+            self.note_error(error)
             self.leave()
             return {"type": "http.disconnect"}
         if not more:

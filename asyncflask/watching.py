@@ -15,7 +15,7 @@ from contextvars import Context
 from .body import BodyReader
 
 if t.TYPE_CHECKING:
-    from .typing import Message
+    from .typing import Message, Receive
     from .wrappers import Request
 
 MOST_KEPT = 256 * 1024  # bytes of a body, before its reader comes
@@ -31,78 +31,105 @@ class Departure(asyncio.Event):
 
 
 class Watch:
-    """Receives for `reader`, and tells when the client leaves: `gone` is set and `on_gone` called, once."""
+    """Receives for `reader`, and tells when the client leaves: `is_gone` is set, and `on_gone` called, once."""
+
+    __slots__ = (
+        "__weakref__", "_changed", "_departure", "_ended", "_ends", "_is_over", "_kept", "_may_receive", "_server", "_size",
+        "_task", "is_gone", "on_gone", "reader",
+    )  # fmt: skip
 
     def __init__(self, reader: BodyReader) -> None:
-        self.reader = reader
-        self.gone = Departure()
+        self.reader: BodyReader = reader
+        self.is_gone: bool = False
         self.on_gone: Callable[[], object] | None = None
-        self._server = reader.receive
+        self._departure: Departure | None = None
+        self._server: Receive = reader.receive
         self._kept: deque[Message] = deque()
-        self._size = 0
-        self._ended = reader.complete
-        self._ends = 0  # a server may still tell of the end of a body that was read or let go, but once
-        self._changed = asyncio.Event()
-        self._may_receive = not reader.receiving  # else a reader is at it: this one is next
+        self._size: int = 0
+        self._ended: bool = reader.complete
+        self._ends: int = 0  # a server may still tell of the end of a body that was read or let go, but once
+        self._may_receive: bool = not reader.receiving  # else a reader is at it: this one is next
+        self._changed: asyncio.Event | None = None
+        self._is_over: bool = False
         reader.watch = self
         reader.receive = self._take
-        self._task = asyncio.create_task(self._run(), context=Context())
+        self._task: asyncio.Task[None] | None = asyncio.create_task(self._run(), context=Context())
+
+    @property
+    def departure(self) -> Departure:
+        if self._departure is None:
+            self._departure = Departure()
+            if self.is_gone:
+                self._departure.set()
+        return self._departure
 
     def go_on(self) -> None:
         """The reader has received, or gives up."""
         self._may_receive = True
-        self._changed.set()
+        self._tell()
 
     def close(self) -> None:
         self.on_gone = None
-        self.reader.watch, self.reader.receive = None, self._server  # no cycle
-        self._task.cancel()
-        self.gone.set()
+        self.reader.watch, self.reader.receive = None, self._server
+        task, self._task = self._task, None  # an error's traceback holds the frames that hold this: no cycle
+        if task is not None:
+            task.cancel()
+        if not self.is_gone:
+            self._leave()
 
     async def _run(self) -> None:
         try:
-            while await self._receive():
-                pass
+            while self._ends < 2:
+                while not self._has_room():
+                    await self._wait()
+                message = _GONE if self.reader.disconnected else await self._server()
+                if message["type"] == "http.disconnect":
+                    self._leave()
+                    break
+                self._keep(message)
         finally:
-            self._changed.set()  # for a reader that waits
-
-    async def _receive(self) -> bool:
-        """One message more; False at the end."""
-        while not self._has_room():
-            self._changed.clear()
-            await self._changed.wait()
-        message = _GONE if self.reader.disconnected else await self._server()
-        if message["type"] == "http.disconnect":
-            self._leave()
-            return False
-        if not self._ended and not self.reader.given_up:
-            self._kept.append(message)
-            self._size += len(message.get("body", b""))
-            self._changed.set()
-        if not message.get("more_body", False):
-            self._ended = True
-            self._ends += 1
-        return self._ends < 2
+            self._is_over = True
+            self._tell()  # a reader that waits
 
     def _has_room(self) -> bool:
         return self._may_receive and (self._size < MOST_KEPT or self._ended or self.reader.given_up)
 
+    def _keep(self, message: Message) -> None:
+        if not self._ended and not self.reader.given_up:
+            self._kept.append(message)
+            self._size += len(message.get("body", b""))
+            self._tell()
+        if not message.get("more_body", False):
+            self._ended = True
+            self._ends += 1
+
     def _leave(self) -> None:
-        self.gone.set()
+        self.is_gone = True
+        if self._departure is not None:
+            self._departure.set()
         if self.on_gone is not None:
             self.on_gone()
 
     async def _take(self) -> Message:
         """What the reader calls for the server's `receive`."""
         while not self._kept:
-            if self._task.done():
+            if self._is_over:
                 return _GONE
-            self._changed.clear()
-            await self._changed.wait()
+            await self._wait()
         message = self._kept.popleft()
         self._size -= len(message.get("body", b""))
-        self._changed.set()
+        self._tell()
         return message
+
+    async def _wait(self) -> None:
+        if self._changed is None:
+            self._changed = asyncio.Event()
+        self._changed.clear()
+        await self._changed.wait()
+
+    def _tell(self) -> None:
+        if self._changed is not None:
+            self._changed.set()
 
 
 def watch_of(request: Request) -> Watch | None:
@@ -118,7 +145,7 @@ def watch_of(request: Request) -> Watch | None:
 
 def departure_of(request: Request) -> Departure:
     watch = watch_of(request)
-    return Departure() if watch is None else watch.gone
+    return Departure() if watch is None else watch.departure
 
 
 async def is_gone(request: Request) -> bool:
@@ -126,7 +153,7 @@ async def is_gone(request: Request) -> bool:
     if watch is None:
         return False
     for _ in range(_LOOKS):
-        if watch.gone.is_set():
+        if watch.is_gone:
             break
         await asyncio.sleep(0)
-    return watch.gone.is_set()
+    return watch.is_gone

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import socket
 import sys
 import time
@@ -16,7 +15,7 @@ import pytest
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE / "contract"))
 
-from contract_servers import APP, ENVIRONMENT, SERVERS, ServerClient, is_installed
+from contract_servers import APP, SERVERS, ServerClient, is_installed
 
 ASGI_SERVERS = ("uvicorn-h11", "uvicorn-httptools", "hypercorn", "granian-asgi", "gunicorn-asgi")
 WSGI_SERVERS = ("gunicorn-gthread", "waitress")
@@ -25,7 +24,6 @@ PATIENCE = 5
 
 class GuardedServer(ServerClient):
     def start(self, command: str) -> t.Any:
-        os.environ["PYTHONPATH"] = os.pathsep.join([str(HERE), ENVIRONMENT["PYTHONPATH"]])
         return super().start(command.replace(APP, "guarded_site:app"))
 
     def is_ready(self) -> bool:

@@ -1,4 +1,4 @@
-"""The module tests/live_site.py on a real server, in a process of its own, and streams from it that are read bit by bit."""
+"""The module tests/live_site.py on a real server, and streams from it that are read bit by bit."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pathlib import Path
 TESTS = Path(__file__).parent
 sys.path.insert(0, str(TESTS / "contract"))  # the helpers for real servers
 
-from contract_servers import APP, ENVIRONMENT, SERVERS, STOP_TIMEOUT, ServerClient, find_free_port  # noqa: E402
+from contract_servers import APP, ENVIRONMENT, SERVERS, ServerClient, find_free_port  # noqa: E402
 
 ASGI = ("uvicorn-h11", "uvicorn-httptools", "hypercorn", "granian-asgi", "gunicorn-asgi")
 PATIENCE = 10
@@ -30,14 +30,20 @@ class LiveServer(ServerClient):
         self.name = name
         self.port = find_free_port()
         self.log = tempfile.TemporaryFile()
+        self.folder = tempfile.TemporaryDirectory()
         self.seen = 0
         self.process = self.start(SERVERS[name].command.replace(APP, "live_site:app"))
         try:
             self.wait_until_ready()
         except BaseException:
             self.end()
-            self.log.close()
             raise
+
+    def end(self) -> bool:
+        ended = super().end()
+        self.log.close()
+        self.folder.cleanup()
+        return ended
 
     def start(self, command: str) -> subprocess.Popen[bytes]:
         path = os.pathsep.join([str(TESTS), *filter(None, sys.path)])
@@ -46,8 +52,8 @@ class LiveServer(ServerClient):
             stdin=subprocess.DEVNULL,
             stdout=self.log,
             stderr=subprocess.STDOUT,
-            cwd=tempfile.gettempdir(),
-            env={**os.environ, **ENVIRONMENT, "PYTHONPATH": path},
+            cwd=self.folder.name,
+            env={**os.environ, **ENVIRONMENT, "PYTHONPATH": path, "LIVE_FOLDER": self.folder.name},
             start_new_session=True,
         )
 
@@ -64,9 +70,7 @@ def serve_live(name: str) -> Iterator[LiveServer]:
     try:
         yield server
     finally:
-        if not server.log.closed:
-            server.end()
-            server.log.close()
+        server.end()
 
 
 class Stream:
@@ -115,6 +119,3 @@ def poll(condition: Callable[[], t.Any], seconds: float = PATIENCE) -> t.Any:
         assert time.monotonic() < deadline, "it did not come true"
         time.sleep(0.02)
     return value
-
-
-__all__ = ["ASGI", "SERVERS", "STOP_TIMEOUT", "LiveServer", "Stream", "poll", "serve_live"]

@@ -6,6 +6,7 @@ import asyncio
 import os
 import tempfile
 import time
+from functools import cache
 
 from asyncflask import Flask, Response, ServerSentEvent, request, send_file, sse
 
@@ -73,23 +74,30 @@ def page():
 
 
 def make_file() -> str:
-    handle, path = tempfile.mkstemp(suffix=".bin", dir=os.environ.get("LIVE_FOLDER"))
+    handle, path = tempfile.mkstemp(suffix=".bin", dir=os.environ["LIVE_FOLDER"])
     with os.fdopen(handle, "wb") as file:
         file.write((PIECE * (SIZE // len(PIECE) + 1))[:SIZE])
     return path
 
 
-BIG = make_file()
+@cache
+def find_big() -> str:
+    return make_file()
+
+
+@app.get("/extensions")
+def extensions():
+    return sorted(request.environ.get("asgi.scope", {}).get("extensions") or ())
 
 
 @app.get("/file/sync")
 def sync_file():
-    return send_file(BIG, mimetype="application/x-big", etag="big")
+    return send_file(find_big(), mimetype="application/x-big", etag="big")
 
 
 @app.get("/file/async")
 async def async_file():
-    return send_file(BIG, mimetype="application/x-big", etag="big")
+    return send_file(find_big(), mimetype="application/x-big", etag="big")
 
 
 @app.get("/file/removed")
@@ -104,7 +112,7 @@ def removed_file():
 def removed_after():
     path = make_file()
     response = send_file(path, mimetype="application/x-big")
-    response.call_on_close(lambda: (closed.append(request.path if request else "removed"), os.remove(path)))
+    response.call_on_close(lambda: os.remove(path))
     return response
 
 

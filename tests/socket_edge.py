@@ -42,11 +42,11 @@ class Socket:
         self.to_app.put_nowait({"type": "websocket.connect"})
 
     async def __aenter__(self) -> t.Self:
-        self.task = asyncio.create_task(self._run())
+        self.task = asyncio.create_task(self.run())
         self.first = await self._next()
         return self
 
-    async def _run(self) -> None:
+    async def run(self) -> None:
         try:
             await self.app(self.scope, self.to_app.get, self._send)
         finally:

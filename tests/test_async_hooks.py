@@ -387,6 +387,30 @@ def test_a_failing_receiver_fails_the_request(face: str, is_async: bool) -> None
     assert torn == ["OSError"]
 
 
+@both_faces
+@pytest.mark.parametrize("rest", [0, 0.01], ids=["cancelled", "finished"])
+def test_a_receiver_on_a_loop_of_the_users_own(face: str, rest: float) -> None:
+    """The request cannot wait for it there; that loop's end does not end the request."""
+    app, seen = make_app(), []
+
+    async def receive(sender: Flask, **values: t.Any) -> None:
+        await asyncio.sleep(rest / 10)
+        seen.append("received")
+
+    @app.get("/")
+    def view() -> str:
+        async def main() -> None:
+            flash("hello")
+            await asyncio.sleep(rest)
+
+        asyncio.run(main())
+        return "view"
+
+    with connected(signals.message_flashed, receive, app):
+        assert FACES[face](app).get("/").text == "view"
+    assert seen == ["received"] or not rest
+
+
 async def test_signals_on_the_loop_outside_of_the_cycle() -> None:
     app, seen = make_app(), []
 
@@ -481,11 +505,11 @@ def test_commands(style: str) -> None:
     app, fn, torn = make_app(), Styled(style), []
     blueprint = Blueprint("bp", __name__)
 
-    def by_app(name: str) -> None:
-        click.echo(f"hello {name}")
+    def make() -> t.Any:
+        return fn(lambda name: click.echo(f"hello {name}"))
 
-    app.cli.command("greet")(click.argument("name")(fn(by_app)))
-    blueprint.cli.command("greet")(click.argument("name")(fn(by_app)))
+    app.cli.command("greet")(click.argument("name")(make()))
+    blueprint.cli.command("greet")(click.argument("name")(make()))
     app.teardown_appcontext(fn(lambda error: torn.append(error)))
     app.register_blueprint(blueprint)
     runner = app.test_cli_runner()

@@ -17,9 +17,9 @@ LONGEST = 600
 FLOORS = (
     # ground
     *("typing", "gone", "globals", "hints", "signals", "config", "overrides", "alias", "hooks"),
-    *("workers", "trio_loop", "bridge", "steps", "runner"),
+    *("workers", "trio_loop", "bridge", "utils", "steps", "runner"),
     # messages
-    *("json.provider", "json", "json.tag", "body", "multipart", "watching", "environ", "wrappers", "extensions", "websocket", "wrapped", "debughelpers"),
+    *("json.provider", "json", "json.tag", "body", "multipart", "watching", "environ", "wrappers", "extensions", "websocket", "asgi_connection", "wrapped", "debughelpers"),
     "responding",
     # services
     *("logging", "paths", "streaming", "sse", "files", "flashing", "urls", "helpers", "sessions", "templating", "routing"),

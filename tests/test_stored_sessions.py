@@ -23,9 +23,10 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
-from edge import make_scope
+from edge import get, make_scope
 from faces import FACES, Answer, AsgiClient, WsgiClient, both_faces
 from redis_server import RedisServer, start_redis
+from test_cycles import Uncollected
 from werkzeug.datastructures import CallbackDict
 
 from asyncflask import Flask, session, websocket
@@ -574,6 +575,54 @@ def test_websocket(memory: MemoryStore, caplog: pytest.LogCaptureFixture) -> Non
     assert "its cookie cannot be sent" in caplog.text
 
 
+# Many at once
+
+
+async def test_concurrent_requests_do_not_share_a_session(memory: MemoryStore) -> None:
+    app = make_app(memory)
+
+    @app.get("/be/<name>")
+    def be(name: str) -> str:
+        session["name"] = name
+        return ""
+
+    @app.get("/name")
+    def name() -> str:
+        return session["name"]
+
+    @app.get("/name-async")
+    async def name_async() -> str:
+        await asyncio.sleep(0)
+        return session["name"]
+
+    async def converse(number: int) -> bool:
+        created = await get(app, f"/be/{number}")
+        headers = [("Cookie", created.headers["set-cookie"].partition(";")[0])]
+        paths = ["/name", "/name-async"] * 3
+        answers = await asyncio.gather(*(get(app, path, headers=headers) for path in paths))
+        return {answer.text for answer in answers} == {str(number)}
+
+    assert all(await asyncio.gather(*(converse(number) for number in range(100))))
+    assert len(memory.values) == 100
+
+
+@pytest.mark.parametrize("path", ["/read", "/count", "/clear", "/missing"])
+@pytest.mark.parametrize("broken", [(), ("load",), ("replace", "delete")], ids=["works", "no load", "no save"])
+async def test_a_request_leaves_nothing_for_the_garbage_collector(
+    memory: MemoryStore, path: str, broken: tuple[str, ...], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(100, "stored")  # records hold errors
+    app = make_app(memory)
+    headers = [("Cookie", (await get(app, "/count")).headers["set-cookie"].partition(";")[0])]
+    memory.broken = set(broken)
+    for _ in range(5):
+        await get(app, path, headers=headers)
+    with Uncollected() as garbage:
+        for _ in range(50):
+            await get(app, path, headers=headers)
+    assert garbage.count < 25, garbage.kinds
+
+
 # The stores
 
 
@@ -1035,6 +1084,8 @@ SERVERS = {
     "gunicorn": "gunicorn served:app --bind 127.0.0.1:{port} --no-control-socket -w 2 --log-level warning",
     "gunicorn-preload": "gunicorn served:app --bind 127.0.0.1:{port} --no-control-socket -w 2 --preload "
     "--log-level warning -k gthread --threads 4",
+    "gunicorn-gevent": "gunicorn served:app --bind 127.0.0.1:{port} --no-control-socket -w 2 -k gevent "
+    "--log-level warning",
     "hypercorn": "hypercorn served:app --bind 127.0.0.1:{port} --workers 2 --log-level warning",
 }
 

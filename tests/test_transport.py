@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import threading
+import time
 from contextvars import ContextVar
 
 import pytest
 
 from asyncflask import Flask, current_app, g, redirect, request
 from asyncflask.testing import FlaskClient
+from asyncflask.transport import _running
 
 colour = ContextVar("colour", default="none")
 
@@ -279,3 +282,23 @@ def test_cookies_and_head(app, client):
     assert client.head("/").data == b""
     assert client.get_cookie("seen").value == "once"
     assert client.get("/").text == "once"
+
+
+@pytest.mark.parametrize("begun", [True, False])
+def test_a_response_that_is_dropped_or_closed_lets_the_application_go(client, stream, begun):
+    for drops in (True, False):
+        stream.clear()
+        response = client.get("/numbers")
+        if begun:
+            next(iter(response.response))
+        if drops:
+            response.response = ()
+        else:
+            response.close()
+        del response
+        gc.collect()
+        deadline = time.monotonic() + 10
+        while _running and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert not _running
+        assert stream[-1:] in ([], ["closed"])  # nothing is closed where nothing was begun

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -217,6 +219,167 @@ class TestConversation:
         assert got == {"0", "1", "2", "got x"}
 
 
+class TestEnds:
+    """Who waits for a message learns of the end, whoever made it: servers tell one receiver, or none."""
+
+    @pytest.fixture
+    def app(self, app):
+        @app.websocket("/two")
+        async def two():
+            async def wait(name):
+                try:
+                    await websocket.receive()
+                except WebsocketDisconnect as error:
+                    seen.append((name, error.code))
+
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(wait("a"))
+                tasks.create_task(wait("b"))
+                await asyncio.sleep(0)
+                await websocket.send("both wait")
+                if "close" in websocket.args:
+                    await websocket.close(4000)
+
+        @app.websocket("/push")
+        async def push():
+            try:
+                while True:
+                    await websocket.send("tick")
+                    await asyncio.sleep(0)
+            except WebsocketDisconnect as error:
+                seen.append(error.code)
+
+        seen = app.seen = []
+        return app
+
+    async def test_all_receivers_learn_that_the_client_left(self, app):
+        async with Socket(app, "/two") as socket:
+            assert await socket.take() == "both wait"
+            socket.leave(1001)
+            await socket.end()
+        assert sorted(app.seen) == [("a", 1001), ("b", 1001)]
+
+    async def test_closing_wakes_receivers(self, app):
+        async with Socket(app, "/two?close") as socket:
+            assert await socket.take() == "both wait"
+            await socket.end()  # the client does not answer
+        assert sorted(app.seen) == [("a", 4000), ("b", 4000)]
+
+    async def test_a_cancellation_stays_one(self, app):
+        @app.websocket("/timeout")
+        async def receive():
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(websocket.receive(), 0.01)
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.01):
+                    await websocket.receive()
+            await websocket.send(await websocket.receive())
+
+        async with Socket(app, "/timeout") as socket:
+            await asyncio.sleep(0.05)
+            socket.put("late")
+            assert await socket.take() == "late"
+
+    async def test_who_only_sends_learns_that_the_client_left(self, app):
+        """Before ASGI 2.4 a send does not say so."""
+        async with Socket(app, "/push") as socket:
+            assert [await socket.take() for _ in range(3)] == ["tick"] * 3
+            socket.leave(4001)
+            await socket.end()
+        assert app.seen == [4001]
+
+    async def test_what_came_while_only_sending_is_received_in_order(self, app):
+        @app.websocket("/late")
+        async def late():
+            for _ in range(3):
+                await websocket.send("tick")
+            await asyncio.sleep(0.01)
+            for name in await asyncio.gather(*(websocket.receive() for _ in range(3))):
+                await websocket.send(name)
+
+        async with Socket(app, "/late") as socket:
+            for name in "abc":
+                socket.put(name)
+            assert "".join([await socket.take() for _ in range(6)]) == "tickticktickabc"
+
+    async def test_newer_servers_are_not_listened_to_ahead(self, app):
+        asgi = {"version": "3.0", "spec_version": "2.4"}
+        async with Socket(app, "/push", asgi=asgi) as socket:
+            await socket.take()
+            socket.put("nobody receives it")
+            assert [await socket.take() for _ in range(3)] == ["tick"] * 3
+            assert socket.to_app.qsize() == 1
+            socket.task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await socket.task
+
+    async def test_a_server_that_closed_by_itself(self, app):
+        """As uvicorn does for want of a pong."""
+        sent = []
+
+        def refuse(message):
+            sent.append(message["type"])
+            if len(sent) > 2:
+                raise RuntimeError("Unexpected ASGI message 'websocket.send', after sending 'websocket.close'.")
+
+        async with Socket(app, "/push", on_send=refuse) as socket:
+            await socket.end()
+        assert app.seen == [1006]
+
+    async def test_other_errors_of_a_server_are_errors(self, app, caplog):
+        def refuse(message):
+            if message["type"] == "websocket.send":
+                raise RuntimeError("another loop")
+
+        async with Socket(app, "/push", on_send=refuse) as socket:
+            assert await socket.take_close() == (1011, "")
+        assert "another loop" in caplog.text
+
+    @pytest.mark.parametrize("path", ["/nothing", "/nowhere"])
+    async def test_a_client_that_left_before_the_answer(self, app, path, caplog):
+        def refuse(message):
+            raise OSError("gone")
+
+        app.websocket("/nothing", endpoint="nothing")(self.do_nothing)
+        await Socket(app, path, on_send=refuse).run()
+        assert not caplog.records
+
+    async def do_nothing(self):
+        return None
+
+    async def test_the_servers_end(self, app):
+        await app.startup()
+        async with Socket(app, "/two") as receiver, Socket(app, "/push") as pusher, Socket(app, "/echo") as unopened:
+            assert await receiver.take() == "both wait"
+            await pusher.take()
+            app.shutdown_event.set()
+            assert await receiver.take_close() == (1001, "")
+            await receiver.end()
+            while (message := await pusher._next())["type"] == "websocket.send":
+                pass
+            assert (message["type"], message["code"]) == ("websocket.close", 1001)
+            await pusher.end()
+            assert unopened.opened
+            assert await unopened.take_close() == (1001, "")
+        await app.shutdown()
+        assert sorted(app.seen, key=str) == [("a", 1001), ("b", 1001), 1001]
+
+    async def test_no_task_waits_for_the_servers_end_without_connections(self, app):
+        await app.startup()
+        try:
+            before = asyncio.all_tasks()
+            for _ in range(2):
+                async with Socket(app, "/echo") as one, Socket(app, "/echo") as two:
+                    for socket in (one, two):
+                        socket.put("x")
+                        await socket.take()
+                    assert len(asyncio.all_tasks() - before) == 3
+            await asyncio.sleep(0)
+            assert asyncio.all_tasks() <= before
+        finally:
+            await app.shutdown()
+
+
 class TestHandshake:
     async def test_it_is_a_request(self, app):
         @app.websocket("/rooms/<int:number>")
@@ -266,6 +429,14 @@ class TestHandshake:
         async with Socket(app, "/", headers=headers) as socket:
             assert socket.first["subprotocol"] == "superchat"
             assert socket.first["headers"] == [(b"x-room", b"7")]
+
+    async def test_subprotocols_of_a_server_that_takes_the_header(self, app):
+        @app.websocket("/")
+        async def index():
+            await websocket.accept(subprotocol=websocket.requested_subprotocols[0])
+
+        async with Socket(app, "/", subprotocols=["chat", "superchat"]) as socket:
+            assert socket.first["subprotocol"] == "chat"
 
     async def test_accepted_once_by_tasks_at_once(self, app):
         @app.websocket("/")
@@ -684,6 +855,13 @@ class TestContext:
             assert await socket.take_json() == [True, True, app.name]
         assert (await get(app, "/page")).json == [False, False]
         assert not has_websocket_context()
+
+    def test_the_module_does_not_hide_the_proxy(self):
+        """Both are called `websocket`."""
+        code = "import asyncflask; p = asyncflask.websocket; import asyncflask.websocket, asyncflask.asgi_websocket;"
+        code += " from asyncflask.websocket import Websocket; assert Websocket is asyncflask.Websocket;"
+        code += " from asyncflask import websocket; assert websocket is p is asyncflask.globals.websocket"
+        subprocess.run([sys.executable, "-c", code], check=True, timeout=20)
 
     async def test_outside(self, app):
         with pytest.raises(RuntimeError, match="Working outside of websocket context"):
