@@ -49,33 +49,36 @@ async def _serve_http(app: Flask, scope: Scope, receive: Receive, send: Send) ->
     headers = dict(scope["headers"])
     if len(headers) != len(scope["headers"]):
         headers = _join_repeated(scope["headers"])
-    reader = stream = refusal = ctx = None
+    reader = stream = refusal = request = None
     if scope["method"] not in _BODILESS_METHODS or b"content-length" in headers or b"transfer-encoding" in headers:
         reader = BodyReader(receive, app.config["BODY_TIMEOUT"])
         stream, refusal = await _begin_body(app, reader, headers.get(b"content-length"))
     try:
         if "wsgi_app" in app.__dict__:
             ctx = RequestContext(app, build_environ(scope, stream or BytesIO()))
-            ctx.request._receive, ctx.request._reader = receive, reader
+            request = ctx.request
+            request._receive, request._reader = receive, reader
             exchange = Exchange(ctx, send)
             await exchange.move(exchange.answer_by_chain(refusal), THREAD)
             return
         ctx = _open_context(app, scope, stream, headers, refusal)
-        ctx.request._receive = receive
+        request, plan = ctx.request, ctx.plan
+        request._receive = receive
         if reader is not None:
-            ctx.request._reader = reader
-        config = app.config
-        if ctx.plan.options or config["CANCEL_ON_DISCONNECT"] or config["RESPONSE_TIMEOUT"] is not None:
+            request._reader = reader
+        if plan.is_guarded:
             from .guarding import serve_guarded  # the others pay nothing for it
 
-            rest: Awaitable[None] | None = serve_guarded(ctx, send)
-        else:
-            rest = Exchange(ctx, send).begin()
-        if rest is not None:
+            await serve_guarded(ctx, send)
+            return
+        exchange = Exchange(ctx, send)
+        if plan.needs_thread:
+            await exchange.move(exchange.answer(), plan.start)
+        elif (rest := begin_in_context(exchange.answer())) is not None:
             await rest
     finally:
-        if ctx is not None and ctx.request._reader is not None:
-            ctx.request._reader.close()
+        if request is not None and request._reader is not None:
+            request._reader.close()
         if stream is not None and PRESERVE not in scope:
             stream.close()
 
@@ -149,11 +152,6 @@ class Exchange:
         self.ctx = ctx
         self.send = ctx.send = send
         self.left = False  # the client, whereupon the task was cancelled
-
-    def begin(self) -> Awaitable[None] | None:
-        """Begin to answer. What is to be awaited for the rest; None if that was all."""
-        plan = self.ctx.plan
-        return self.move(self.answer(), plan.start) if plan.needs_thread else begin_in_context(self.answer())
 
     async def move(self, coro: Coroutine[t.Any, t.Any, None], start: str) -> None:
         """Answer with steps in a worker thread. If all threads are busy and the queue is full: 503."""

@@ -49,6 +49,7 @@ class Connection:
                 if self.state is CONNECTING:
                     message = {"type": "websocket.accept", "subprotocol": subprotocol, "headers": list(headers)}
                     await self._pass_on(message)
+                    self._check()  # another task may have closed it meanwhile
                     self.state = OPEN
                     self._accepting = None
                     return True

@@ -23,7 +23,7 @@ from .steps import LOOP, Host, emit, kind_of
 from .workers import RequestLane, WorkerPool
 
 if t.TYPE_CHECKING:
-    from asyncio import Future
+    from asyncio import AbstractEventLoop, Future
 
     from blinker import Signal
 
@@ -75,7 +75,7 @@ class BackgroundTasks:
         self._app = ref(app)
         self._pool = WorkerPool(app.config["WORKER_THREADS"], NO_LIMIT)
         self._runs: dict[Future[None], _Run] = {}
-        self._change: Event | None = None
+        self._changes: dict[AbstractEventLoop, Event] = {}  # what a shutdown waits for
 
     def __iter__(self) -> Iterator[Future[None]]:
         return iter(tuple(self._runs))
@@ -106,8 +106,9 @@ class BackgroundTasks:
         run.home.release()
         if not (run.is_complete or run.is_lost):
             run.app.logger.warning("Background task %r is lost: it was cancelled.", run.name)
-        if self._change is not None:
-            self._change.set()
+        change = self._changes.pop(run.home.loop, None)
+        if change is not None:
+            change.set()
 
     async def shutdown(self, grace: float) -> None:
         """Wait `grace` seconds for the tasks of this loop; then each that still runs is logged and cancelled."""
@@ -128,8 +129,8 @@ class BackgroundTasks:
     async def _wait(self, seconds: float) -> None:
         with move_on_after(seconds):
             while self._of_this_loop():
-                self._change = Event()
-                await self._change.wait()
+                change = self._changes[current_loop()] = Event()
+                await change.wait()
 
 
 class _Run:

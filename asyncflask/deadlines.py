@@ -34,7 +34,7 @@ class Deadline:
         self.begin()
 
     def begin(self) -> None:
-        self.start = monotonic()
+        self.start: float = monotonic()
 
     def left(self, ctx: RequestContext) -> float | None:
         """Seconds; None: no limit."""
@@ -43,8 +43,9 @@ class Deadline:
 
     async def bound(self, ctx: RequestContext, awaitable: Awaitable[t.Any]) -> t.Any:
         """The result, or ServiceUnavailable when the time is over: once, since error handlers need some more."""
+        scope = asyncio.timeout(self.left(ctx))
         try:
-            async with asyncio.timeout(self.left(ctx)) as scope:
+            async with scope:
                 return await awaitable
         except TimeoutError:
             if not scope.expired():

@@ -13,6 +13,7 @@ from contextvars import Context
 from .asgi import Exchange
 from .deadlines import Deadline, explain_late, timeout_of
 from .dispatch import handle
+from .runner import begin_in_context
 from .steps import LOOP, THREAD
 from .watching import watch_of
 
@@ -30,8 +31,9 @@ AGAIN = 0.05
 async def serve_guarded(ctx: RequestContext, send: Send) -> None:
     exchange = GuardedExchange(ctx, send)
     try:
-        rest = exchange.begin()
-        if rest is not None:
+        if ctx.plan.needs_thread:
+            await exchange.move(exchange.answer(), ctx.plan.start)
+        elif (rest := begin_in_context(exchange.answer())) is not None:
             await rest
     except asyncio.CancelledError:
         if not exchange.is_over(exchange.task):

@@ -140,7 +140,10 @@ class Lifespan:
     def end_at_exit(self) -> None:
         if not self._ends_at_exit:
             self._ends_at_exit = True
-            # Python's own threads, which look up names for the loop, end before `atexit` calls anyone.
+            # Python's own threads, which look up names for the loop, end before `atexit` calls anyone. To come before
+            # them, one registers after their module.
+            import concurrent.futures.thread  # noqa: F401
+
             register = getattr(threading, "_register_atexit", atexit.register)
             with suppress(RuntimeError):  # this is the exit already
                 register(_end_at_exit, ref(self), os.getpid())

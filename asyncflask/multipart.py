@@ -10,7 +10,7 @@ import typing as t
 from collections.abc import Generator
 
 from werkzeug.exceptions import BadRequest, RequestEntityTooLarge, UnsupportedMediaType
-from werkzeug.sansio.multipart import Data, Event, Field, File, NEED_DATA, MultipartDecoder, NeedData, State
+from werkzeug.sansio.multipart import NEED_DATA, Data, Event, Field, File, MultipartDecoder, NeedData, State
 
 from .body import CHUNK, AsyncReading
 
@@ -88,7 +88,8 @@ class _Form:
         decoder = self.decoder
         boundary = b"--" + decoder.boundary
         at = decoder.buffer.rfind(boundary)
-        return at >= 0 and not decoder.complete and decoder.buffer[at + len(boundary) :].strip(b" \t") in (b"", b"-")
+        after = bytes(decoder.buffer[at + len(boundary) :])
+        return at >= 0 and not decoder.complete and after.strip(b" \t") in (b"", b"-")
 
     def _count(self, head: Head, data: bytes) -> None:
         self.size += len(data)

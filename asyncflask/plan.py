@@ -22,7 +22,7 @@ if t.TYPE_CHECKING:
 
 AsyncStage = Callable[..., t.Any]
 # An endpoint, None for requests that no rule matches; for websockets the pair of their hooks and that.
-PlanKey: t.TypeAlias = "str | None | tuple[hooks.CycleKinds, str | None]"
+PlanKey: t.TypeAlias = "str | tuple[hooks.CycleKinds, str | None] | None"
 Steps = tuple[Step, ...]
 # What a route may say beside Werkzeug's options; it holds for all rules of its endpoint.
 ROUTE_OPTIONS: tuple[str, ...] = ("stream_body", "cancel_on_disconnect", "response_timeout")
@@ -86,10 +86,10 @@ class Plan:
     """Flat tuples of steps, in the order in which they run."""
 
     __slots__ = (
-        "after", "app_teardown", "before", "has_async", "is_current", "kinds", "matches_fast", "matches_on_loop",
-        "native_context", "needs_thread", "open_session", "options", "preprocess", "preprocesses", "processes",
-        "save_session", "session_is_lazy", "session_needs_cookie", "stages", "start", "streams_body", "teardown",
-        "tears_down", "tears_down_app", "view",
+        "after", "app_teardown", "before", "has_async", "is_current", "is_guarded", "kinds", "matches_fast",
+        "matches_on_loop", "native_context", "needs_thread", "open_session", "options", "preprocess", "preprocesses",
+        "processes", "save_session", "session_is_lazy", "session_needs_cookie", "stages", "start", "streams_body",
+        "teardown", "tears_down", "tears_down_app", "view",
     )  # fmt: skip
 
     def __init__(
@@ -103,6 +103,9 @@ class Plan:
         self.is_current: bool = True
         self.options: Mapping[str, t.Any] = app._options_of(endpoint)  # of the route, beside Werkzeug's
         self.streams_body: bool = self.options.get("stream_body", False)
+        config = app.config
+        limits = config["CANCEL_ON_DISCONNECT"] or config["RESPONSE_TIMEOUT"] is not None
+        self.is_guarded: bool = bool(self.options or limits)  # see guarding.py
         self.stages: Stages = Stages(app, native)
         self.preprocess: Steps = _hook_steps(app, hooks.PREPROCESS, blueprints)
         self.before: Steps = _hook_steps(app, kinds.before, blueprints)

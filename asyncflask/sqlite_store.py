@@ -26,7 +26,7 @@ class SQLiteStore:
     """A `Store` with one connection, which lives in a thread of its own: no event loop waits for the disk."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = os.path.abspath(path)
+        self.path: str = os.path.abspath(path)
         self._begin()
         _stores.add(self)
 

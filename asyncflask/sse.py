@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import typing as t
-from collections.abc import AsyncGenerator, AsyncIterable, Callable, Generator, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Generator, Iterable
 from contextvars import Context
 
 from . import json
@@ -51,11 +51,11 @@ class ServerSentEvent:
         _refuse_characters("id", id, "\r\n\0")  # a client ignores an id with NUL
         if retry is not None and (type(retry) is not int or retry < 0):
             raise ValueError(f"'retry' is a whole number of milliseconds, not {retry!r}.")
-        self.data = data
-        self.event = event
-        self.id = id
-        self.retry = retry
-        self.comment = comment
+        self.data: t.Any = data
+        self.event: str | None = event
+        self.id: str | None = id
+        self.retry: int | None = retry
+        self.comment: str | None = comment
 
     def encode(self, dumps: Dumps = json.dumps) -> bytes:
         """As it is sent: one `data` line for each line of text, and an empty line at the end."""
@@ -128,7 +128,7 @@ def _generate(items: t.Any, opening: bytes, dumps: Dumps, ending: ShutdownEvent)
         items.close()
 
 
-async def _iterate_in_thread(items: Iterator[t.Any]) -> AsyncGenerator[t.Any]:
+async def _iterate_in_thread(items: t.Any) -> AsyncGenerator[t.Any]:
     """A sync source over ASGI, in the request's thread. One that waits there holds the thread."""
     try:
         while (item := await run_in_thread(next, items, _END)) is not _END:
@@ -144,13 +144,13 @@ async def _stream(feed: _Feed, opening: bytes, ping: float | None, ending: Shutd
     if ending.is_set():
         return
     feed.start()
-    leave = _join(feed, ending)
+    common = _join(feed, ending)
     try:
         while (piece := await feed.next(ping)) is not _END:
             yield piece
             feed.queue.task_done()
     finally:
-        leave()
+        common.leave(feed)
         await feed.stop()
     feed.raise_error()
 
@@ -221,31 +221,32 @@ class _Feed:
 class _Ending:
     """The feeds of one application on one loop, which end when it does: one task waits for all of them."""
 
-    def __init__(self, event: ShutdownEvent) -> None:
-        from asyncio import create_task
-
+    def __init__(self, key: tuple[ShutdownEvent, AbstractEventLoop]) -> None:
+        self.key = key
         self.feeds: set[_Feed] = set()
-        self.task: Task[None] = create_task(self._wait(event), context=Context())
+        self.task: Task[None] = key[1].create_task(self._wait(), context=Context())
 
-    async def _wait(self, event: ShutdownEvent) -> None:
-        await event.wait()
+    async def _wait(self) -> None:
+        await self.key[0].wait()
         for feed in self.feeds:
             feed.end()
+
+    def leave(self, feed: _Feed) -> None:
+        self.feeds.discard(feed)
+        if not self.feeds:
+            self.task.cancel()
+            if _endings.get(self.key) is self:
+                del _endings[self.key]
 
 
 _endings: dict[tuple[ShutdownEvent, AbstractEventLoop], _Ending] = {}
 
 
-def _join(feed: _Feed, event: ShutdownEvent) -> Callable[[], None]:
-    """Have the feed end with its application. Returns how to leave; the last one leaves nothing behind."""
+def _join(feed: _Feed, event: ShutdownEvent) -> _Ending:
+    """Have the feed end with its application. The last one that leaves leaves nothing behind."""
     key = event, feed.task.get_loop()
-    ending = _endings.get(key) or _endings.setdefault(key, _Ending(event))
+    ending = _endings.get(key)
+    if ending is None or ending.task.done():  # done: of a life before this one
+        ending = _endings[key] = _Ending(key)
     ending.feeds.add(feed)
-
-    def leave() -> None:
-        ending.feeds.discard(feed)
-        if not ending.feeds:
-            ending.task.cancel()
-            _endings.pop(key, None)
-
-    return leave
+    return ending

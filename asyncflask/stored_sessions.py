@@ -64,7 +64,7 @@ def _set_modified(session: StoredSession) -> None:
 class StoredSession(CallbackDict[str, t.Any], SessionMixin):  # pyright: ignore[reportIncompatibleMethodOverride]
     """A dict which notes that it was changed. A change inside of a value goes unseen: set `modified` then."""
 
-    modified = False
+    modified: bool = False
 
     def __init__(self, initial: Mapping[str, t.Any] | None = None, session_id: str | None = None) -> None:
         super().__init__(initial, _set_modified)

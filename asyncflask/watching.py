@@ -34,8 +34,8 @@ class Watch:
     """Receives for `reader`, and tells when the client leaves: `is_gone` is set, and `on_gone` called, once."""
 
     __slots__ = (
-        "__weakref__", "_changed", "_departure", "_ended", "_ends", "_is_over", "_kept", "_may_receive", "_server", "_size",
-        "_task", "is_gone", "on_gone", "reader",
+        "__weakref__", "_changed", "_departure", "_ended", "_ends", "_is_over", "_kept", "_may_receive", "_server",
+        "_size", "_task", "is_gone", "on_gone", "reader",
     )  # fmt: skip
 
     def __init__(self, reader: BodyReader) -> None:

@@ -24,6 +24,7 @@ if t.TYPE_CHECKING:
 CONNECTING, OPEN, CLOSED = "connecting", "open", "closed"
 # RFC 6455 7.4.1
 NORMAL, GOING_AWAY, NO_STATUS, ABNORMAL, INTERNAL_ERROR = 1000, 1001, 1005, 1006, 1011
+_CODES = frozenset({NORMAL, GOING_AWAY, 1002, 1003, 1007, 1008, 1009, 1010, INTERNAL_ERROR, 1012, 1013, 1014})
 
 
 class WebsocketDisconnect(Exception):
@@ -92,7 +93,11 @@ class Websocket(Request):
     async def close(  # type: ignore[override]  # of a request: the uploaded files, which a websocket has not
         self, code: int = NORMAL, reason: str = ""
     ) -> None:
-        """Close the connection; before it is open: refuse it. `reason` may have 123 bytes (RFC 6455 5.5)."""
+        """Close the connection; before it is open: refuse it. Raises ValueError for what RFC 6455 does not allow."""
+        if not (code in _CODES or 3000 <= code <= 4999):
+            raise ValueError(f"{code} is no code to close a websocket with (RFC 6455 7.4).")
+        if len(reason.encode()) > 123:
+            raise ValueError("The reason to close a websocket has at most 123 bytes (RFC 6455 5.5).")
         await self.connection.close(code, reason)
 
     async def __aiter__(self) -> AsyncIterator[str | bytes]:

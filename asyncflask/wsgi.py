@@ -63,7 +63,8 @@ def prepare(ctx: RequestContext, environ: WSGIEnvironment) -> None:
     app, request = ctx.app, ctx.request
     ctx.place = DRIVEN
     ctx.cookie = environ.get("HTTP_COOKIE", "")
-    if app.route_options or app.config["RESPONSE_TIMEOUT"] is not None:
+    plan = app._plan(None)
+    if plan.is_guarded:
         from .deadlines import Deadline  # and asyncio with it
 
         ctx.deadline = Deadline()
@@ -74,7 +75,7 @@ def prepare(ctx: RequestContext, environ: WSGIEnvironment) -> None:
     if length or "HTTP_TRANSFER_ENCODING" in environ:
         ctx.unread = UnreadInput(request, app.config["BODY_SPOOL_SIZE"])
     # With an upgrade, Werkzeug matches a websocket handshake.
-    if "HTTP_UPGRADE" not in environ and app._plan(None).matches_fast and is_plain_host(environ.get("HTTP_HOST", "")):
+    if "HTTP_UPGRADE" not in environ and plan.matches_fast and is_plain_host(environ.get("HTTP_HOST", "")):
         path = request.path if environ.get("PATH_INFO") else ""
         matched = ctx.matched = find_fast(app, request, environ["REQUEST_METHOD"], path)
         if matched is not None:

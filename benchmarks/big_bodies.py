@@ -86,7 +86,8 @@ def upload(wire: socket.socket, path: str, size: int) -> int:
     head, tail = (HEAD, TAIL) if path == "/part" else (b"", b"")
     kind = "multipart/form-data; boundary=x" if head else "application/octet-stream"
     length = len(head) + size + len(tail)
-    wire.sendall(f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\n\r\n".encode())
+    headers = f"Host: x\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\n\r\n"
+    wire.sendall(f"POST {path} HTTP/1.1\r\n{headers}".encode())
     wire.sendall(head)
     for _ in range(size // len(PIECE)):
         wire.sendall(PIECE)
@@ -163,8 +164,9 @@ def run(mib: int) -> int:
         listener.bind(("127.0.0.1", 0))
         listener.listen()
         port, fd = listener.getsockname()[1], listener.fileno()
-        command = [sys.executable, "-m", "uvicorn", "benchmarks.big_bodies:app", "--fd", str(fd), "--log-level", "error"]
-        server = subprocess.Popen(command, pass_fds=[fd], env={**os.environ, "BIG_FILE": file.name})
+        options = f"uvicorn benchmarks.big_bodies:app --fd {fd} --log-level error".split()
+        environment = {**os.environ, "BIG_FILE": file.name}
+        server = subprocess.Popen([sys.executable, "-m", *options], pass_fds=[fd], env=environment)
         try:
             print(f"| {mib} MiB | s | MiB/s | memory |\n|---|---|---|---|")
             for title, path, transfer in ROWS:

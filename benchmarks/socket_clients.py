@@ -1,4 +1,4 @@
-"""The clients of `benchmarks.sockets`, a process each: `python -m benchmarks.socket_clients KIND PORT COUNT SECONDS HOST`.
+"""The clients of `benchmarks.sockets`, a process each: `-m benchmarks.socket_clients KIND PORT COUNT SECONDS HOST`.
 
 They speak the protocols by hand, with bytes that are ready beforehand, so that the server is what limits. Each prints a
 line of JSON when it is ready or has finished, and `hold` then waits for the end of its input.

@@ -46,6 +46,13 @@ class Extent(NamedTuple):
 
 FULL = Extent(10_000, 4, 2, 1_000, 20)
 QUICK = Extent(500, 1, 0.3, 50, 1)
+NOTES = """\
+All through one process of uvicorn, on the loopback interface; the clients share the machine with it. `raw` is a bare
+ASGI application: what it takes is the server's and contained in every figure. Memory is the growth of resident
+memory; the clients ask for no compression. Messages a second are limited by the server and vary by some 10 %. An
+event is late when a thousand are due at once, since all wait for one loop: p50 and p99 tell how long its queue is. The
+processor time includes the start of the server. Starlette and Quart send ready text from a generator; asyncflask's
+`sse` besides encodes events, sends pings, and ends with the server.""".splitlines()
 ECHOERS = 20
 DISTRIBUTIONS = ("starlette", "Quart", "uvicorn", "uvloop", "httptools", "websockets")
 WARM_UP = 50
@@ -170,6 +177,7 @@ def write_report(
     ours = best["asyncflask"]
     versions = ", ".join(f"{name} {find_version(name)}" for name in DISTRIBUTIONS)
     sections = [
+        ["# Many connections at once", "", "Written by `python -m benchmarks.sockets > benchmarks/sockets.md`."],
         format_table(("", ""), [*describe_machine(), ("Packages", versions)]),
         [f"Idle websockets, {extent.idle:,} on one process, each after one echo:"],
         format_table(("", "KiB each"), ((peer, format_number(size / 1024)) for peer, size in memory.items())),
@@ -180,6 +188,7 @@ def write_report(
             " milliseconds from the making of an event to its arrival:"
         ],
         format_table(("", "received", "lost", "p50", "p99", "processor s"), event_rows(events)),
+        NOTES,
     ]
     return "\n\n".join("\n".join(section) for section in sections) + "\n"
 

@@ -15,7 +15,7 @@ import pytest
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE / "contract"))
 
-from contract_servers import APP, SERVERS, ServerClient, is_installed
+from contract_servers import APP, SERVERS, ServerClient, is_installed  # noqa: E402  # it is found from here on
 
 ASGI_SERVERS = ("uvicorn-h11", "uvicorn-httptools", "hypercorn", "granian-asgi", "gunicorn-asgi")
 WSGI_SERVERS = ("gunicorn-gthread", "waitress")

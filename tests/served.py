@@ -62,7 +62,7 @@ class Served:
     def open(self, path: str) -> http.client.HTTPResponse:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
         self.resources.callback(connection.close)
-        connection.request("GET", path)
+        connection.request("GET", path, headers={"Connection": "close"})
         return self.resources.enter_context(connection.getresponse())
 
     def get(self, path: str) -> str:

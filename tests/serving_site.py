@@ -10,6 +10,8 @@ from asyncflask import Flask, current_app
 
 app = Flask("serving_site")
 app.config["BACKGROUND_TASK_SHUTDOWN_TIMEOUT"] = 0.4
+if "EARLY" in os.environ:
+    _ = app.shutdown_event
 
 
 def say(event):
@@ -42,6 +44,11 @@ async def after():
 def index():
     assert app.serving_state["pid"] == os.getpid()
     return str(os.getpid())
+
+
+@app.get("/ends")
+async def ends():
+    return str(app.shutdown_event.is_set())
 
 
 @app.get("/async")

@@ -18,9 +18,11 @@ from asyncflask import (
     g,
     got_background_exception,
     has_request_context,
+    has_websocket_context,
     request,
     session,
     url_for,
+    websocket,
 )
 
 number: ContextVar[int] = ContextVar("number", default=0)
@@ -175,6 +177,20 @@ class TestWhatTheySee:
         wait_in_thread(lambda: len(torn_down) == 3)
         assert seen == [("x", "/here", "/here", "ada", None, 7)]
         assert torn_down[2] == "task"  # its own g; and the request was torn down once
+
+    async def test_websocket(self, app, seen):
+        async def work():
+            await asyncio.sleep(0.01)
+            seen.append((websocket.args["q"], request.path, has_websocket_context()))
+
+        @app.websocket("/ws")
+        async def view():
+            app.add_background_task(work)
+            await websocket.send("sent")
+
+        async with app.test_app() as test_app, test_app.test_client().websocket("/ws?q=x") as connection:
+            assert await connection.receive() == "sent"
+        assert seen == [("x", "/ws", True)]
 
     async def test_what_they_set_stays_theirs(self, app):
         async def work():

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import drivers, report, rounds, scenarios
+from benchmarks import drivers, report, rounds, scenarios, sockets
 from benchmarks.peers import PEERS, raw
 
 ROOT = Path(__file__).parent.parent
@@ -39,6 +39,15 @@ def test_quick_run_writes_results(tmp_path: Path) -> None:
     assert "### WSGI: microseconds per request" in text
     assert "[1]" not in text, "a peer did not take part"
     assert str(ROOT) not in text
+
+
+def test_quick_run_of_sockets(capfd: pytest.CaptureFixture[str]) -> None:
+    text = sockets.run(sockets.QUICK)
+    assert "| asyncflask |" in text
+    assert "KiB each" in text
+    events = [row.split("|") for row in text.partition("lost")[2].splitlines()[2:5]]
+    assert [row[3].strip() for row in events] == ["0"] * 3, "lost events"
+    assert "Traceback" not in capfd.readouterr().err
 
 
 def test_scenario_keys_are_unique_and_targets_name_them() -> None:

@@ -267,19 +267,25 @@ class TestFailingStartup:
         (record,) = caplog.records
         assert record.exc_info[1].args == ("no\ndatabase",)
 
-    @pytest.mark.parametrize("error", [SystemExit("no key"), asyncio.CancelledError(), KeyboardInterrupt()])
-    @pytest.mark.parametrize("style", ["sync", "async"])
-    async def test_errors_that_would_end_a_loop(self, app, error, style):
+    @pytest.mark.parametrize("error", [SystemExit("no key"), KeyboardInterrupt()])
+    async def test_errors_that_would_end_a_loop(self, app, error):
         def hook():
             raise error
 
         async def async_hook():
             raise error
 
-        if style == "sync" and isinstance(error, asyncio.CancelledError):
-            pytest.skip("no sync code raises it")
-        app.before_serving(hook if style == "sync" else async_hook)
-        assert [answer["type"] for answer in await serve(app)] == ["lifespan.startup.failed"]
+        for function in (hook, async_hook):
+            app.before_serving_funcs[:] = [function]
+            assert [answer["type"] for answer in await serve(app)] == ["lifespan.startup.failed"]
+
+    async def test_hook_that_is_cancelled_from_inside(self, app):
+        @app.before_serving
+        async def before():
+            raise asyncio.CancelledError
+
+        (answer,) = await serve(app)
+        assert answer["message"] == "RuntimeError: A serving hook was cancelled from inside."
 
     async def test_generator_that_does_not_yield(self, app):
         @app.while_serving
@@ -372,23 +378,26 @@ class TestFailingShutdown:
     def test_server_that_ends_without_a_word(self, app, log):
         @app.while_serving
         async def life():
+            log.append("begun")
             try:
                 yield
             finally:
                 await asyncio.sleep(0)
                 log.append("closed")
 
-        app.after_serving(lambda: log.append("never"))
+        app.after_serving(lambda: log.append("after"))
 
         async def main():
-            task = asyncio.create_task(serve(app, {}, asks=1))
-            await asyncio.sleep(0.05)
-            assert app.extensions == {} and not task.done()
+            state = {}
+            app.serving_state["begun"] = True
+            server = asyncio.create_task(serve(app, state, asks=1))
+            await wait_until(lambda: state)
+            assert not server.done()
 
         asyncio.run(main())
-        assert log == ["closed"] and app.shutdown_event.is_set()
+        assert log == ["begun", "closed"] and app.shutdown_event.is_set()
         asyncio.run(serve(app))
-        assert log == ["closed", "closed", "never"]
+        assert log == ["begun", "closed", "begun", "closed", "after"]
 
 
 class TestShutdownEvent:
@@ -545,6 +554,9 @@ ASGI = {
 WSGI = ("gunicorn-two", "gunicorn-preload")
 
 
+TOLD = 2  # seconds: what it takes is a tenth of it, on a machine that has nothing else to do
+
+
 def check_end(site, pid):
     *hooks, leave, after = (line for line in site.said_by(pid) if "lost" not in line)
     assert hooks == ["before", "enter", "quick is done"] and (leave, after) == ("leave", "after"), site.text
@@ -564,7 +576,7 @@ def test_asgi_server(name):
         site.process.terminate()
         told = time.monotonic()
         assert [stream.read() for stream in streams] == [b"end\n"] * 3
-        assert time.monotonic() - told < 1
+        assert time.monotonic() - told < TOLD
         assert site.wait() == ASGI[name], site.text
         check_end(site, pid)
 
@@ -581,7 +593,7 @@ def test_wsgi_server_with_two_workers(name):
         site.process.terminate()
         told = time.monotonic()
         assert stream.read() == b"end\n"
-        assert time.monotonic() - told < 1
+        assert time.monotonic() - told < TOLD
         assert site.wait() == 0, site.text
         assert pids[0] != pids[1]
         assert site.said_by(pids[0]) == ["before", "enter", "leave", "after"]
@@ -595,6 +607,20 @@ def test_wsgi_server_with_threads(name, number):
         site.get("/tasks")
         assert site.end(number) == 0, site.text
         check_end(site, pid)
+
+
+def test_signals_heard_from_the_import_on():
+    """gunicorn's gthread worker calls the application in threads, which cannot listen, but imports it where one can."""
+    with Served("gunicorn-gthread", EARLY="1") as site:
+        pid = site.get("/")
+        stream = site.open("/sync")
+        stream.readline()
+        site.process.terminate()
+        told = time.monotonic()
+        assert stream.read() == b"end\n"
+        assert time.monotonic() - told < TOLD
+        assert site.wait() == 0
+        assert site.said_by(pid) == ["before", "enter", "leave", "after"]
 
 
 FAILING = {
@@ -631,16 +657,15 @@ def test_failing_shutdown():
 
 
 def test_lifespan_switched_off():
-    """No hook runs. The event is heard of by who asks for it, and tasks are lost with the loop."""
+    """No hook runs. The signal is heard once somebody has asked."""
     with Served("uvicorn-off") as site:
-        site.get("/tasks")
+        assert site.get("/ends") == "False"
         stream = site.open("/async")
         pid = stream.readline().decode().strip()
         site.process.terminate()
         assert stream.read() == b"end\n"
         site.wait()
         assert site.said_by(pid) == []
-        assert "slow' is lost: it was cancelled" in site.text
 
 
 class TestExit:

@@ -154,6 +154,34 @@ def test_response_is_the_applications_and_passes_hooks(app: Flask) -> None:
     assert (answer.status_code, answer.headers["X-Hook"]) == (203, "yes")
 
 
+@pytest.mark.parametrize("style", STYLES)
+@pytest.mark.parametrize("kind", STYLES)
+async def test_head_does_not_begin(app: Flask, kind: str, style: str) -> None:
+    ended: list[t.Any] = []
+    add(app, lambda: sse(make_endless(kind, ended)), style)
+    answer = await Exchange("HEAD").run(app)
+    assert (answer.body, answer.headers["content-type"], ended) == (b"", "text/event-stream", [])
+
+
+@pytest.mark.parametrize("kind", STYLES)
+async def test_behind_wsgi_middleware(app: Flask, kind: str) -> None:
+    inner = app.wsgi_app
+    app.wsgi_app = lambda environ, start_response: inner(environ, start_response)  # type: ignore[method-assign]
+    add(app, lambda: sse(make_source(kind, "a", "b")))
+    assert (await get(app)).body == b":\n\ndata: a\n\ndata: b\n\n"
+
+
+async def test_response_timeout_is_for_the_head(app: Flask) -> None:
+    async def generate() -> AsyncIterator[str]:
+        for number in range(3):
+            await asyncio.sleep(0.04)
+            yield f"{number}"
+
+    app.config["RESPONSE_TIMEOUT"] = 0.05
+    add(app, lambda: sse(generate()))
+    assert (await get(app)).body.endswith(b"data: 2\n\n")
+
+
 @pytest.mark.parametrize("source", ["text", b"bytes", {"a": 1}, 5, None, make_source])
 def test_sources_that_are_none(app: Flask, source: t.Any) -> None:
     with app.test_request_context(), pytest.raises(TypeError, match="iterable of events"):

@@ -265,6 +265,35 @@ class TestEnds:
             await socket.end()  # the client does not answer
         assert sorted(app.seen) == [("a", 4000), ("b", 4000)]
 
+    @pytest.mark.parametrize(("code", "reason"), [(999, ""), (1005, ""), (1006, ""), (2999, ""), (5000, ""), (1000, "é" * 62)])
+    async def test_what_the_protocol_does_not_allow(self, app, code, reason):
+        @app.websocket("/close")
+        async def close():
+            await websocket.accept()
+            with pytest.raises(ValueError, match="RFC 6455"):
+                await websocket.close(code, reason)
+            await websocket.close(4999, "é" * 61)
+
+        async with Socket(app, "/close") as socket:
+            assert await socket.take_close() == (4999, "é" * 61)
+
+    async def test_closed_while_it_is_accepted(self, app):
+        @app.websocket("/race")
+        async def race():
+            accepting = asyncio.create_task(websocket.accept())
+            await asyncio.sleep(0)
+            await websocket.connection.close(4000)
+            with pytest.raises(WebsocketDisconnect):
+                await accepting
+
+        socket = Socket(app, "/race")
+        socket.wire_open.clear()
+        socket.state = "open"  # a server that takes both
+        async with socket:
+            await wait_until(lambda: socket.sending == 2)
+            socket.wire_open.set()
+            await socket.end()
+
     async def test_a_cancellation_stays_one(self, app):
         @app.websocket("/timeout")
         async def receive():

@@ -1,4 +1,4 @@
-"""The application of the websocket contract: what the cases speak to, and `/events/<name>` that says what a view saw."""
+"""The application of the websocket contract. `/events/<name>` says what a view saw."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ const items = new Map(); // the log's, by the id of their message
 const people = new Map(); // by the id of their connection
 const typing = new Map(); // timers, by author
 const names = new Map(); // by author
-let me, unread = 0, typingTold = 0;
+let me, unread = 0, typingTold = 0, isAtEnd = true;
 
 const line = new Line(page.socket, [Number(page.nameless)], {
   event: (event) => handlers[event.type]?.(event),
@@ -125,13 +125,16 @@ function note(text) {
 
 /** In place of `old`; else after all that was said, and before what is not sent yet. */
 function place(item, old) {
-  const isAtEnd = log.scrollHeight - log.scrollTop - log.clientHeight < 80;
   const pending = item.matches(".pending") ? null : log.querySelector(".pending");
   old ? old.replaceWith(item) : log.insertBefore(item, pending);
   for (const each of [item, item.nextElementSibling]) each && markSequel(each);
   byId("empty").hidden = true;
   while (log.children.length > SHOWN) forgetFirst();
-  isAtEnd || item.matches(".mine") ? log.scrollTo(0, log.scrollHeight) : (byId("newer").hidden = false);
+  isAtEnd || item.matches(".mine") ? scrollToEnd() : (byId("newer").hidden = false);
+}
+
+function scrollToEnd() {
+  log.scrollTo(0, log.scrollHeight);
 }
 
 function forgetFirst() {
@@ -175,10 +178,14 @@ field.addEventListener("input", () => {
 });
 
 log.addEventListener("scroll", () => {
-  if (log.scrollHeight - log.scrollTop - log.clientHeight < 80) byId("newer").hidden = true;
+  isAtEnd = log.scrollHeight - log.scrollTop - log.clientHeight < 80;
+  if (isAtEnd) byId("newer").hidden = true;
 });
 
-byId("newer").addEventListener("click", () => log.scrollTo(0, log.scrollHeight));
+// As when a phone shows its keyboard.
+new ResizeObserver(() => isAtEnd && scrollToEnd()).observe(log);
+
+byId("newer").addEventListener("click", scrollToEnd);
 
 byId("copy").addEventListener("click", async ({ target }) => {
   const done = await navigator.clipboard.writeText(location.href).then(() => "Copied", () => "Copy it from above");

@@ -1,0 +1,208 @@
+"""The live example as people use it: two browsers in one room, and the dashboard beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from live_server import LiveServer
+
+from tests.browser import Browser, open_browser, require_browser
+
+require_browser()
+
+MARKUP = "<img src=x onerror=\"document.title='broken'\"><b>bold</b> & \"quotes\""
+MOUNTED = """
+from asyncflask import Flask
+from examples.live.app import app as live
+
+app = Flask(__name__)
+app.mount("/below", live)
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("live")
+
+
+@pytest.fixture(scope="module")
+def browsers(folder: Path) -> Iterator[tuple[Browser, Browser]]:
+    """Two persons: the second one likes it dark."""
+    dark = "--blink-settings=preferredColorScheme=0"
+    with open_browser("", folder) as ann, open_browser("", folder, dark) as bob:
+        yield ann, bob
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[LiveServer]:
+    server = LiveServer(tmp_path)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture
+def pair(server: LiveServer, browsers: tuple[Browser, Browser]) -> Iterator[tuple[Browser, Browser]]:
+    """Ann and Bob in the lobby."""
+    for browser, name in zip(browsers, ("Ann", "Bob"), strict=True):
+        browser.origin = server.origin
+        browser.driver.delete_all_cookies()
+        browser.resize(1200)
+        browser.open("/")
+        browser.fill("Your name", name)
+        browser.press("Go in")
+        browser.see("Connected")
+    yield browsers
+    for browser in browsers:
+        browser.driver.get("about:blank")  # else its page would go on asking for the server
+
+
+def say(browser: Browser, text: str) -> None:
+    browser.fill("Message", text)
+    browser.press("Send", leaves=False)
+
+
+def read_all(browser: Browser, selector: str) -> list[str]:
+    return [element.text for element in browser.driver.find_elements("css selector", selector)]
+
+
+def wait_for_list(browser: Browser, selector: str, expected: list[str]) -> None:
+    browser.wait_for(lambda: read_all(browser, selector) == expected, f"{expected} in {selector!r}")
+
+
+def test_two_people_talk(pair):
+    ann, bob = pair
+    for browser, names in ((ann, ["Ann", "Bob"]), (bob, ["Ann", "Bob"])):
+        wait_for_list(browser, "#people li span:not(.sign)", names)
+    ann.see("Bob came in.")
+    say(ann, "Is there tea?")
+    say(bob, "Plenty of it.\n")  # Enter sends, too
+    for browser in pair:
+        wait_for_list(browser, ".message .text", ["Is there tea?", "Plenty of it."])
+        wait_for_list(browser, ".message b", ["Ann", "Bob"])
+    ann.driver.find_element("id", "text").send_keys("And ca")
+    bob.see("Ann is typing…")
+    say(ann, "And cake?")
+    bob.see("And cake?")
+    assert "typing" not in bob.read()
+
+    bob.follow("Dashboard")
+    ann.see("Bob left.")
+    wait_for_list(ann, "#people li span:not(.sign)", ["Ann"])
+    bob.see("Live")
+    wait_for_list(bob, "#people", ["1"])
+    wait_for_list(bob, ".feed .text", ["And cake?", "Plenty of it.", "Is there tea?"])
+
+
+def test_markup_is_shown_as_text(pair):
+    ann, bob = pair
+    say(ann, MARKUP)
+    for browser in pair:
+        wait_for_list(browser, ".message .text", [MARKUP])
+        assert "broken" not in browser.driver.title
+    bob.open("/dashboard/")
+    wait_for_list(bob, ".feed .text", [MARKUP])
+    assert not bob.driver.find_elements("css selector", ".feed img")
+
+
+def test_the_server_goes_and_comes_back(pair, server):
+    ann, bob = pair
+    say(ann, "Before.")
+    bob.see("Before.")
+    server.stop()
+    ann.see("Reconnecting")
+    say(ann, "First of two.")
+    say(ann, "Second of two.")
+    ann.see("sending…")
+    server.start()
+    for browser in pair:
+        browser.see("Connected")
+    bob.see("Second of two.")
+    for browser in pair:
+        wait_for_list(browser, ".message .text", ["Before.", "First of two.", "Second of two."])
+        assert "sending…" not in browser.read()
+        wait_for_list(browser, "#people li span:not(.sign)", ["Ann", "Bob"])
+
+
+def test_the_dashboard_goes_on(pair, server):
+    ann, bob = pair
+    bob.open("/dashboard/")
+    bob.see("Live")
+    wait_for_list(bob, "#count", ["1"])
+    first = bob.driver.find_element("css selector", "polyline").get_attribute("points")
+    say(ann, "Is this counted?")
+    bob.see("Is this counted?")
+    bob.wait_for(lambda: max(read_curve(bob)) > min(read_curve(bob)), "a peak in the curve")
+    assert bob.driver.find_element("css selector", "polyline").get_attribute("points") != first
+    server.stop()
+    bob.see("Reconnecting")
+    server.start()
+    bob.see("Live")
+    say(ann, "And this?")
+    wait_for_list(bob, ".feed .text", ["And this?", "Is this counted?"])
+    wait_for_list(bob, "#count", ["1"])  # the old worker is forgotten
+
+
+def read_curve(browser: Browser) -> list[float]:
+    points = browser.driver.find_element("css selector", "polyline").get_attribute("points")
+    return [float(point.partition(",")[2]) for point in points.split()]
+
+
+def test_a_slip_and_a_link_to_a_room(pair):
+    ann, _ = pair
+    ann.driver.delete_all_cookies()
+    ann.open("/room/tea-room")
+    ann.see("Come in to #tea-room")
+    ann.fill("Your name", "x" * 24)
+    ann.fill("Room", "tea/room")
+    ann.press("Go in")
+    ann.see("Use 1 to 32 letters, digits and hyphens.")
+    ann.fill("Room", "Tea Room")
+    ann.press("Go in")
+    ann.see("Connected")
+    assert ann.read_path() == "/room/tea-room"
+    assert ann.driver.switch_to.active_element.get_attribute("id") == "text"
+
+
+def test_every_page_fits_a_phone_and_keeps_the_rules_for_content(pair):
+    ann, bob = pair
+    say(ann, "x" * 300)
+    bob.see("x" * 300)
+    bob.resize(360, 700)
+    for path, sign in (("/", "Open a door"), ("/room/lobby", "Connected"), ("/dashboard/", "Live")):
+        bob.open(path)
+        bob.see(sign)
+        bob.see("" if path == "/" else "x" * 300)
+        widths = bob.driver.execute_script("return [document.documentElement.scrollWidth, innerWidth]")
+        assert widths[0] <= widths[1], path
+    for browser in pair:
+        messages = [entry["message"] for entry in browser.driver.get_log("browser")]
+        assert not [message for message in messages if "Content Security Policy" in message or "Error" in message]
+
+
+def test_below_a_path(browsers, tmp_path):
+    (tmp_path / "live_site.py").write_text(MOUNTED)
+    server = LiveServer(tmp_path, "uvicorn live_site:app", ready="/below/")
+    ann, _ = browsers
+    ann.origin = server.origin
+    try:
+        server.start()
+        ann.open("/below/")
+        ann.fill("Your name", "Ann")
+        ann.press("Go in")
+        ann.see("Connected")
+        assert ann.read_path() == "/below/room/lobby"
+        say(ann, "Down here.")
+        wait_for_list(ann, ".message .text", ["Down here."])
+        ann.see("Worker")
+        ann.follow("Dashboard")
+        ann.see("Live")
+        ann.follow("#lobby")
+        ann.see("Down here.")
+        ann.driver.get("about:blank")
+    finally:
+        server.stop()
