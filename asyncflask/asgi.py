@@ -149,9 +149,10 @@ class Exchange:
     __slots__ = ("ctx", "left", "send")
 
     def __init__(self, ctx: RequestContext, send: Send) -> None:
-        self.ctx = ctx
-        self.send = ctx.send = send
-        self.left = False  # the client, whereupon the task was cancelled
+        self.ctx: RequestContext = ctx
+        self.send: Send = send
+        ctx.send = send
+        self.left: bool = False  # the client, whereupon the task was cancelled
 
     async def move(self, coro: Coroutine[t.Any, t.Any, None], start: str) -> None:
         """Answer with steps in a worker thread. If all threads are busy and the queue is full: 503."""

@@ -51,7 +51,7 @@ class GuardedExchange(Exchange):
 
     def __init__(self, ctx: RequestContext, send: Send) -> None:
         super().__init__(ctx, send)
-        self.task = t.cast("asyncio.Task[t.Any]", asyncio.current_task())
+        self.task: asyncio.Task[t.Any] = t.cast("asyncio.Task[t.Any]", asyncio.current_task())
         self.refusal: asyncio.Task[None] | None = None
         self.timer: asyncio.TimerHandle | None = None
         if ctx.request.routing_exception is None:

@@ -119,7 +119,8 @@ class Lifespan:
         self._listener.stop()
         life, self._life = self._life, None
         if life is not None:
-            life.task.cancel()
+            life.is_abandoned = True
+            life.stop.set()  # no `cancel`: with the loop's end near it has one already
 
     # WSGI
 
@@ -188,7 +189,7 @@ class _Life(LoopHost):
         self.app = app
         self.loop = current_loop()
         self.home = ThreadHome(mailbox_of(self.loop), app._workers)
-        self.serves = False
+        self.serves = self.is_abandoned = False
         self.begun, self.stop, self.ended = Event(), Event(), Event()
         self.generators: list[t.Any] = []
         self.errors: list[BaseException] = []
@@ -200,7 +201,8 @@ class _Life(LoopHost):
         try:
             await self.begun.wait()
         except BaseException:
-            self.task.cancel()
+            if not getattr(self.task, "cancelling", bool)():  # a second one would disturb the winding down
+                self.task.cancel()
             with CancelScope(shield=True):
                 await self.ended.wait()
             raise
@@ -227,7 +229,8 @@ class _Life(LoopHost):
             if self.serves:
                 self.begun.set()
                 await self.stop.wait()
-                await self._attempt(self._leave)
+                if not self.is_abandoned:
+                    await self._attempt(self._leave)
         finally:
             with CancelScope(shield=True):
                 if self.generators:  # the way in failed, or the server ends without a word

@@ -28,11 +28,11 @@ class _Form:
     """The decoder of one body, and the part that it has reached."""
 
     def __init__(self, boundary: bytes, most_parts: int | None, most_memory: int | None) -> None:
-        self.decoder = MultipartDecoder(boundary, max_parts=most_parts)
+        self.decoder: MultipartDecoder = MultipartDecoder(boundary, max_parts=most_parts)
         self.most_memory = most_memory
         self.head: Head | None = None
-        self.goes_on = False  # the part has more data
-        self.size = 0  # of the part so far
+        self.goes_on: bool = False  # the part has more data
+        self.size: int = 0  # of the part so far
 
     def go_to_next_part(self) -> Flow[Head | None]:
         """What is left of a part is passed over. None at the end of the form, where the body is read to its end."""

@@ -14,7 +14,7 @@ from .ctx import WebsocketContext
 from .environ import IN_PROCESS
 from .plan import ROUTE_OPTIONS
 from .scaffold import Scaffold, setupmethod
-from .websocket import Websocket
+from .websocket import Websocket as Websocket, WebsocketDisconnect as WebsocketDisconnect
 
 if t.TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment

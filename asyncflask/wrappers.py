@@ -173,7 +173,7 @@ class Request(RequestBase):
 
     def _replace_input(self, stream: t.IO[bytes]) -> None:
         if self._scope is not None:
-            self._stream = self._input = stream
+            self._stream = vars(self)["_input"] = stream
         if self.has_environ:
             self.environ["wsgi.input"] = stream
 

@@ -334,6 +334,30 @@ class TestFailingStartup:
         assert log == ["begun", "closed"]
 
 
+    def test_loop_that_ends_meanwhile(self, app, log):
+        @app.while_serving
+        async def life():
+            try:
+                yield
+            finally:
+                await asyncio.sleep(0)
+                log.append("closed")
+
+        @app.while_serving
+        async def hangs():
+            log.append("begun")
+            await asyncio.sleep(60)
+            yield
+
+        async def main():
+            startup = asyncio.create_task(app.startup())
+            await wait_until(lambda: log)
+            assert not startup.done()
+
+        asyncio.run(main())
+        assert log == ["begun", "closed"]
+
+
 class TestFailingShutdown:
     async def test_the_others_run(self, app, log, caplog):
         @app.while_serving

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -35,9 +36,9 @@ def browsers(folder: Path) -> Iterator[tuple[Browser, Browser]]:
         yield ann, bob
 
 
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[LiveServer]:
-    server = LiveServer(tmp_path)
+@pytest.fixture(scope="module")
+def server(folder: Path) -> Iterator[LiveServer]:
+    server = LiveServer(folder)
     server.start()
     try:
         yield server
@@ -46,13 +47,19 @@ def server(tmp_path: Path) -> Iterator[LiveServer]:
 
 
 @pytest.fixture
-def pair(server: LiveServer, browsers: tuple[Browser, Browser]) -> Iterator[tuple[Browser, Browser]]:
-    """Ann and Bob in the lobby."""
+def room(request: pytest.FixtureRequest) -> str:
+    """One for each test."""
+    return request.node.name.removeprefix("test_").replace("_", "-")[:30].strip("-")
+
+
+@pytest.fixture
+def pair(server: LiveServer, browsers: tuple[Browser, Browser], room: str) -> Iterator[tuple[Browser, Browser]]:
+    """Ann and Bob in a room."""
     for browser, name in zip(browsers, ("Ann", "Bob"), strict=True):
         browser.origin = server.origin
-        browser.driver.delete_all_cookies()
+        browser.driver.execute_cdp_cmd("Network.clearBrowserCookies", {})
         browser.resize(1200)
-        browser.open("/")
+        browser.open("/room/" + room)
         browser.fill("Your name", name)
         browser.press("Go in")
         browser.see("Connected")
@@ -72,6 +79,11 @@ def read_all(browser: Browser, selector: str) -> list[str]:
 
 def wait_for_list(browser: Browser, selector: str, expected: list[str]) -> None:
     browser.wait_for(lambda: read_all(browser, selector) == expected, f"{expected} in {selector!r}")
+
+
+def wait_for_feed(browser: Browser, expected: list[str]) -> None:
+    """The latest come first; of earlier tests, there may be more."""
+    browser.wait_for(lambda: read_all(browser, ".feed .text")[: len(expected)] == expected, f"a feed of {expected}")
 
 
 def test_two_people_talk(pair):
@@ -95,7 +107,12 @@ def test_two_people_talk(pair):
     wait_for_list(ann, "#people li span:not(.sign)", ["Ann"])
     bob.see("Live")
     wait_for_list(bob, "#people", ["1"])
-    wait_for_list(bob, ".feed .text", ["And cake?", "Plenty of it.", "Is there tea?"])
+    wait_for_feed(bob, ["And cake?", "Plenty of it.", "Is there tea?"])
+
+    bob.driver.back()
+    wait_for_list(ann, "#people li span:not(.sign)", ["Ann", "Bob"])
+    wait_for_list(bob, "#people li span:not(.sign)", ["Ann", "Bob"])
+    wait_for_list(bob, ".message .text", ["Is there tea?", "Plenty of it.", "And cake?"])
 
 
 def test_markup_is_shown_as_text(pair):
@@ -105,7 +122,7 @@ def test_markup_is_shown_as_text(pair):
         wait_for_list(browser, ".message .text", [MARKUP])
         assert "broken" not in browser.driver.title
     bob.open("/dashboard/")
-    wait_for_list(bob, ".feed .text", [MARKUP])
+    wait_for_feed(bob, [MARKUP])
     assert not bob.driver.find_elements("css selector", ".feed img")
 
 
@@ -143,7 +160,7 @@ def test_the_dashboard_goes_on(pair, server):
     server.start()
     bob.see("Live")
     say(ann, "And this?")
-    wait_for_list(bob, ".feed .text", ["And this?", "Is this counted?"])
+    wait_for_feed(bob, ["And this?", "Is this counted?"])
     wait_for_list(bob, "#count", ["1"])  # the old worker is forgotten
 
 
@@ -168,20 +185,29 @@ def test_a_slip_and_a_link_to_a_room(pair):
     assert ann.driver.switch_to.active_element.get_attribute("id") == "text"
 
 
-def test_every_page_fits_a_phone_and_keeps_the_rules_for_content(pair):
+def test_every_page_fits_a_phone_and_keeps_the_rules_for_content(pair, room):
     ann, bob = pair
-    say(ann, "x" * 300)
+    for letter in "wx":
+        say(ann, letter * 300)
     bob.see("x" * 300)
     bob.resize(360, 700)
-    for path, sign in (("/", "Open a door"), ("/room/lobby", "Connected"), ("/dashboard/", "Live")):
+    for path, sign in (("/", "Open a door"), (f"/room/{room}", "Connected"), ("/dashboard/", "Live")):
         bob.open(path)
         bob.see(sign)
         bob.see("" if path == "/" else "x" * 300)
         widths = bob.driver.execute_script("return [document.documentElement.scrollWidth, innerWidth]")
         assert widths[0] <= widths[1], path
+    assert is_at_end(ann)
+    ann.resize(360, 500)
+    ann.wait_for(lambda: is_at_end(ann), "end of the log")
     for browser in pair:
         messages = [entry["message"] for entry in browser.driver.get_log("browser")]
-        assert not [message for message in messages if "Content Security Policy" in message or "Error" in message]
+        assert not [message for message in messages if re.search("Content Security Policy|Uncaught", message)]
+
+
+def is_at_end(browser: Browser) -> bool:
+    look = "const log = document.getElementById('log'); return log.scrollHeight - log.scrollTop - log.clientHeight"
+    return bool(browser.driver.execute_script(look) < 2)
 
 
 def test_below_a_path(browsers, tmp_path):

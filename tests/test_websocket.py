@@ -29,6 +29,7 @@ from asyncflask import (
     url_for,
     websocket,
 )
+from asyncflask.asgi_connection import Connection
 from asyncflask.websocket import Websocket, WebsocketDisconnect
 
 
@@ -265,7 +266,9 @@ class TestEnds:
             await socket.end()  # the client does not answer
         assert sorted(app.seen) == [("a", 4000), ("b", 4000)]
 
-    @pytest.mark.parametrize(("code", "reason"), [(999, ""), (1005, ""), (1006, ""), (2999, ""), (5000, ""), (1000, "é" * 62)])
+    @pytest.mark.parametrize(
+        ("code", "reason"), [(999, ""), (1005, ""), (1006, ""), (2999, ""), (5000, ""), (1000, "é" * 62)]
+    )
     async def test_what_the_protocol_does_not_allow(self, app, code, reason):
         @app.websocket("/close")
         async def close():
@@ -281,14 +284,13 @@ class TestEnds:
         @app.websocket("/race")
         async def race():
             accepting = asyncio.create_task(websocket.accept())
-            await asyncio.sleep(0)
+            await wait_until(lambda: socket.sending)
             await websocket.connection.close(4000)
             with pytest.raises(WebsocketDisconnect):
                 await accepting
 
         socket = Socket(app, "/race")
         socket.wire_open.clear()
-        socket.state = "open"  # a server that takes both
         async with socket:
             await wait_until(lambda: socket.sending == 2)
             socket.wire_open.set()
@@ -705,7 +707,7 @@ class TestErrors:
                 await socket.take()
 
         def count():
-            return sum(isinstance(thing, Websocket) for thing in gc.get_objects())
+            return sum(type(thing) in (Websocket, Connection) for thing in gc.get_objects())
 
         await visit()
         gc.collect()

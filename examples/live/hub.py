@@ -45,6 +45,7 @@ class Hub(Protocol):
 
     async def recall(self, room: str) -> list[Event]:
         """The last KEPT events that were published with `keep`, oldest first."""
+        ...
 
     async def enter(self, room: str, person: Person) -> None: ...
 

@@ -20,7 +20,7 @@ from contract_wire import ask_over_socket
 
 HERE = Path(__file__).parent
 ENVIRONMENT = {
-    "PYTHONPATH": os.pathsep.join([str(HERE), *filter(None, sys.path)]),
+    "PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parent), *filter(None, sys.path)]),
     "PYTHONWARNINGS": "default::ResourceWarning",
 }
 START_TIMEOUT = 20

@@ -20,6 +20,8 @@ export class Line {
     this.on = on;
     this.open();
     addEventListener("online", () => this.hurry());
+    addEventListener("pageshow", () => this.hurry());
+    addEventListener("pagehide", () => this.#socket.close()); // a browser may keep both for "back"
     document.addEventListener("visibilitychange", () => document.hidden || this.hurry());
   }
 

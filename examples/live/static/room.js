@@ -13,7 +13,7 @@ const items = new Map(); // the log's, by the id of their message
 const people = new Map(); // by the id of their connection
 const typing = new Map(); // timers, by author
 const names = new Map(); // by author
-let me, unread = 0, typingTold = 0, isAtEnd = true;
+let me, unread = 0, typingTold = 0, isAtEnd = true, size = "";
 
 const line = new Line(page.socket, [Number(page.nameless)], {
   event: (event) => handlers[event.type]?.(event),
@@ -133,6 +133,8 @@ function place(item, old) {
   isAtEnd || item.matches(".mine") ? scrollToEnd() : (byId("newer").hidden = false);
 }
 
+const measureLog = () => `${log.clientWidth} ${log.clientHeight}`;
+
 function scrollToEnd() {
   log.scrollTo(0, log.scrollHeight);
 }
@@ -178,12 +180,15 @@ field.addEventListener("input", () => {
 });
 
 log.addEventListener("scroll", () => {
+  if (measureLog() !== size) return; // not the person has scrolled: a phone is turned, or shows its keyboard
   isAtEnd = log.scrollHeight - log.scrollTop - log.clientHeight < 80;
   if (isAtEnd) byId("newer").hidden = true;
 });
 
-// As when a phone shows its keyboard.
-new ResizeObserver(() => isAtEnd && scrollToEnd()).observe(log);
+new ResizeObserver(() => {
+  size = measureLog();
+  if (isAtEnd) scrollToEnd();
+}).observe(log);
 
 byId("newer").addEventListener("click", scrollToEnd);
 
