@@ -120,7 +120,7 @@ def _is_allowed_origin(app: Flask, scope: Scope) -> bool:
 
 
 class _OpenConnections(set[Connection]):
-    """An application's connections on the loop that serves. While there are some, a task waits to bid them farewell.
+    """An application's connections on the loop that serves. While there are some, the end of serving is listened for.
 
     Servers close them late (1012, 1006 or not at all); a view that knows of the end can still save what it has.
     """
@@ -128,23 +128,21 @@ class _OpenConnections(set[Connection]):
     def __init__(self, loop: AbstractEventLoop, event: ShutdownEvent) -> None:
         self.loop: AbstractEventLoop = loop
         self.event: ShutdownEvent = event
-        self.task: asyncio.Task[None] | None = None
 
     def add(self, connection: Connection) -> None:
+        if not self:
+            self.event.add_callback(self.loop, self.close)
         super().add(connection)
-        if self.task is None:
-            self.task = self.loop.create_task(self._close_at_the_end(), context=Context())
 
     def discard(self, connection: object) -> None:
         super().discard(t.cast(Connection, connection))
-        if not self and self.task is not None:
-            self.task.cancel()
-            self.task = None
+        if not self:
+            self.event.remove_callback(self.loop, self.close)
 
-    async def _close_at_the_end(self) -> None:
-        await self.event.wait()
-        for connection in tuple(self):
-            if connection.state is OPEN:  # each on its own: a client may be slow to take it
+    def close(self) -> None:
+        """At once: the server, which has heard it too, is about to do it in its own way."""
+        for connection in self:
+            if connection.state is OPEN:  # each by a task: a client may be slow to take it
                 _begun.add(closing := self.loop.create_task(connection.close(GOING_AWAY), context=Context()))
                 closing.add_done_callback(_begun.discard)
 

@@ -32,7 +32,8 @@ if t.TYPE_CHECKING:
 NO_LIMIT = 1 << 62  # of those that wait for a thread
 # Seconds that cancelled tasks get to clean up. A thread cannot be stopped: it is left behind, until the process ends.
 CLEAN_UP = 1
-Failure = (Exception, SystemExit, KeyboardInterrupt)  # the latter two would end the loop, and not just the task
+# The latter two would end the loop, and not just the task.
+Failure: tuple[type[BaseException], ...] = (Exception, SystemExit, KeyboardInterrupt)
 
 
 def tasks_of(app: t.Any) -> BackgroundTasks:

@@ -32,6 +32,7 @@ from .ctx import AppContext, _AppCtxGlobals
 from .shutdown import Listener, ShutdownEvent
 from .signals import got_serving_exception
 from .steps import kind_of
+from .watchdog import Watchdog, watch
 from .wrapped import NOTICE
 
 if t.TYPE_CHECKING:
@@ -65,6 +66,7 @@ class Lifespan:
         self._life: _Life | None = None
         self._lock = threading.Lock()
         self._ends_at_exit = False
+        self._watchdog: Watchdog | None = None
         self.state: dict[str, t.Any] = {}
         _all.add(self)
 
@@ -99,11 +101,11 @@ class Lifespan:
             raise
         if state is not None:
             state.update(self.state)
+        self._watchdog = watch(self.app, self._life.loop)
 
     async def shutdown(self) -> None:
         """Raises what a hook raised, an ExceptionGroup of several, after all have run."""
-        self._event.set()
-        self._listener.stop()
+        self._tell_end()
         app = self.app
         await tasks_of(app).shutdown(app.config["BACKGROUND_TASK_SHUTDOWN_TIMEOUT"])
         life, self._life = self._life, None
@@ -115,12 +117,18 @@ class Lifespan:
 
     def abandon(self) -> None:
         """The server ends without a word."""
-        self._event.set()
-        self._listener.stop()
+        self._tell_end()
         life, self._life = self._life, None
         if life is not None:
             life.is_abandoned = True
             life.stop.set()  # no `cancel`: with the loop's end near it has one already
+
+    def _tell_end(self) -> None:
+        self._event.set()
+        self._listener.stop()
+        watchdog, self._watchdog = self._watchdog, None
+        if watchdog is not None:
+            watchdog.stop()
 
     # WSGI
 

@@ -27,7 +27,7 @@ class Mount:
         self.path = path
         self.app = app
         self.threads = threads
-        self.speaks_asgi = _speaks_asgi(app)
+        self.speaks_asgi: bool = _speaks_asgi(app)
         self.state: dict[str, t.Any] = {}
 
     @cached_property

@@ -37,7 +37,7 @@ class ShutdownEvent:
 
     def __init__(self) -> None:
         self._is_set = False
-        self._waiters: list[tuple[AbstractEventLoop, Event]] = []
+        self._waiters: list[tuple[AbstractEventLoop, Callable[[], object]]] = []
 
     def is_set(self) -> bool:
         return self._is_set
@@ -49,21 +49,28 @@ class ShutdownEvent:
         self._is_set = True
         # Each step is atomic, without a lock: a signal's handler may come in the middle of another call.
         while self._waiters:
-            loop, waiter = self._waiters.pop()
+            loop, callback = self._waiters.pop()
             with suppress(RuntimeError):  # that loop is closed
-                loop.call_soon_threadsafe(waiter.set)
+                loop.call_soon_threadsafe(callback)
+
+    def add_callback(self, loop: AbstractEventLoop, callback: Callable[[], object]) -> None:
+        """Have it called on `loop` when this is set, once, and before the tasks that wait go on."""
+        self._waiters.append((loop, callback))
+
+    def remove_callback(self, loop: AbstractEventLoop, callback: Callable[[], object]) -> None:
+        with suppress(ValueError):  # it is on its way
+            self._waiters.remove((loop, callback))
 
     async def wait(self) -> t.Literal[True]:
         from anyio import Event
 
-        entry = (current_loop(), Event())
-        self._waiters.append(entry)
+        loop, waiter = current_loop(), Event()
+        self.add_callback(loop, waiter.set)
         try:
             if not self._is_set:  # asked only now: it may be set from another thread meanwhile
-                await entry[1].wait()
+                await waiter.wait()
         finally:
-            if entry in self._waiters:
-                self._waiters.remove(entry)
+            self.remove_callback(loop, waiter.set)
         return True
 
 

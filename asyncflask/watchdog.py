@@ -20,6 +20,8 @@ from .dispatch import dispatch_request
 if t.TYPE_CHECKING:
     from asyncio import AbstractEventLoop
 
+    from logging import Logger
+
     from .app import Flask
 
 IN_DEBUG = 100  # ms
@@ -35,15 +37,21 @@ def limit_of(app: Flask) -> float | None:
     return None if not limit else limit / 1000
 
 
+def watch(app: Flask, loop: AbstractEventLoop) -> Watchdog | None:
+    """A watchdog of this thread's loop, if the application wants one."""
+    limit = limit_of(app)
+    return None if limit is None else Watchdog(app, loop, limit)
+
+
 class Watchdog:
     """Watches the loop of the thread that makes it, until `stop`. `limit` in seconds."""
 
     def __init__(self, app: Flask, loop: AbstractEventLoop, limit: float) -> None:
-        self.logger = app.logger
+        self.logger: Logger = app.logger
         self.loop = loop
         self.limit = limit
-        self.thread_id = threading.get_ident()
-        self.stopping = threading.Event()
+        self.thread_id: int = threading.get_ident()
+        self.stopping: threading.Event = threading.Event()
         threading.Thread(target=self._watch, name="asyncflask-watchdog", daemon=True).start()
 
     def stop(self) -> None:

@@ -27,13 +27,13 @@ FLOORS = (
     # registration
     *("scaffold", "blueprints", "views", "errors"),
     # execution
-    *("plan", "ctx", "dispatch", "mounting", "native"),
+    *("plan", "ctx", "dispatch", "watchdog", "mounting", "native"),
     # edges
     *("asgi_websocket", "shutdown", "background", "lifespan", "deadlines", "asgi", "guarding", "wsgi"),
     # application
     *("app", "__init__"),
     # tools
-    *("watchdog", "discovery", "envfiles", "commands", "listening", "devserver", "reloading", "debugger", "serving"),
+    *("discovery", "envfiles", "commands", "listening", "devserver", "reloading", "debugger", "serving"),
     *("transport", "testing", "connections", "async_testing", "pytest_plugin", "shell", "cli"),
     *("__main__", "as_flask"),
 )

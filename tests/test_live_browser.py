@@ -224,7 +224,6 @@ def test_below_a_path(browsers, tmp_path):
         assert ann.read_path() == "/below/room/lobby"
         say(ann, "Down here.")
         wait_for_list(ann, ".message .text", ["Down here."])
-        ann.see("Worker")
         ann.follow("Dashboard")
         ann.see("Live")
         ann.follow("#lobby")

@@ -32,6 +32,6 @@ def test_no_code_of_tests_commands_or_servers_is_imported() -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
     imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
     assert "asyncflask.app" in imported
-    unwanted = ("asyncflask.testing", "asyncflask.cli", "asyncflask.serving", "asyncflask.websocket", "werkzeug.debug")
+    unwanted = ("asyncflask.testing", "asyncflask.cli", "asyncflask.serving", "werkzeug.debug")
     unwanted += ("click", "uvicorn", "anyio", "asyncio", "trio", "h11", "pytest")
     assert imported.isdisjoint(unwanted), imported.intersection(unwanted)

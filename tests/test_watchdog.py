@@ -23,6 +23,11 @@ def app():
         hold_the_loop()
         return ""
 
+    @app.route("/block-long")
+    async def block_long():
+        hold_the_loop(0.4)
+        return ""
+
     @app.route("/sync")
     def sync_view():
         hold_the_loop()
@@ -36,8 +41,8 @@ def app():
     return app
 
 
-def hold_the_loop():
-    time.sleep(0.15)
+def hold_the_loop(seconds=0.15):
+    time.sleep(seconds)
 
 
 @pytest.fixture
@@ -53,7 +58,7 @@ async def test_says_who_holds_the_loop_and_where(app, watchdog, caplog):
     first, second = caplog.messages
     assert "more than 50 ms by the endpoint 'block'" in first
     assert "hold_the_loop()" in first
-    assert "time.sleep(0.15)" in first
+    assert "time.sleep(seconds)" in first
     assert "was held for" in second
     assert {record.levelno for record in caplog.records} == {logging.WARNING}
 
@@ -100,3 +105,14 @@ def test_when_it_watches(app, debug, value, limit):
     app.debug = debug
     app.config["SLOW_CALLBACK_MS"] = value
     assert limit_of(app) == limit
+
+
+@pytest.mark.parametrize("debug", [True, False])
+async def test_watches_while_the_application_is_served(app, debug, caplog):
+    app.debug = debug
+    async with app.test_app() as test_app:
+        await test_app.test_client().get("/block-long")
+        if debug:
+            await wait_until(lambda: "by the endpoint 'block_long'" in caplog.text)
+    assert ("The event loop has been held" in caplog.text) is debug
+    await wait_until(lambda: "asyncflask-watchdog" not in {thread.name for thread in threading.enumerate()})
