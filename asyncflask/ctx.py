@@ -511,6 +511,8 @@ class WebsocketContext(RequestContext):
     def forgives(self, error: Exception) -> bool:
         from .websocket import WebsocketDisconnect
 
+        if isinstance(error, ExceptionGroup):  # of a view whose tasks receive and send
+            return error.split(WebsocketDisconnect)[1] is None
         return isinstance(error, WebsocketDisconnect)
 
     def _plan_of(self, endpoint: str | None) -> Plan:

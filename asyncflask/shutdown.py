@@ -26,7 +26,6 @@ from .bridge import current_loop
 if t.TYPE_CHECKING:
     from asyncio import AbstractEventLoop
 
-    from anyio import Event
 
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGBREAK") if hasattr(signal, name))
 POLL_INTERVAL = 0.1  # seconds

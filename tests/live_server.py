@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import signal
@@ -16,6 +17,8 @@ from contextlib import ExitStack
 from http.cookiejar import CookieJar
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "examples" / "live" / "README.md"
@@ -117,6 +120,13 @@ class Seat:
 
     def leave(self) -> None:
         self._open.close()
+
+
+def require(module: str, **options: Any) -> None:
+    """Skips the test, or with `allow_module_level` its file, where the package is missing; in CI that is an error."""
+    if importlib.util.find_spec(module) is None:
+        assert not os.environ.get("CI"), f"{module} is missing"
+        pytest.skip(f"{module} is not installed", **options)
 
 
 def wait_for(condition: Callable[[], object], explain: Callable[[], str] = str) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from edge import wait_until
-from live_server import README, LiveServer, Visitor, read_commands
+from live_server import README, LiveServer, Visitor, read_commands, require
 
 from asyncflask import Flask
 from asyncflask.async_testing import AsyncClient, WebsocketConnection, WebsocketResponseError
@@ -152,7 +152,7 @@ class TestHub:
 
     def test_redis_is_used_where_its_address_is_known(self):
         assert type(make_hub(None)) is LocalHub
-        pytest.importorskip("redis")
+        require("redis")
         assert type(make_hub("redis://127.0.0.1:1/0")).__name__ == "RedisHub"
 
 
@@ -418,7 +418,7 @@ class TestDashboard:
 class TestReadme:
     @pytest.mark.parametrize("command", [line for line in read_commands() if "REDIS_URL" not in line])
     def test_each_command_serves(self, command, tmp_path):
-        pytest.importorskip("websockets.sync.client")
+        require("websockets")
         server = LiveServer(tmp_path, command)
         if command.startswith("python -m"):  # which has no option for its port
             server.environment["LIVE_SERVER_NAME"] = f"127.0.0.1:{server.port}"

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from live_server import LiveServer
+from live_server import LiveServer, require
+from redis_server import start_redis
 
 from tests.browser import Browser, open_browser, require_browser
 
@@ -56,16 +57,20 @@ def room(request: pytest.FixtureRequest) -> str:
 def pair(server: LiveServer, browsers: tuple[Browser, Browser], room: str) -> Iterator[tuple[Browser, Browser]]:
     """Ann and Bob in a room."""
     for browser, name in zip(browsers, ("Ann", "Bob"), strict=True):
-        browser.origin = server.origin
-        browser.driver.execute_cdp_cmd("Network.clearBrowserCookies", {})
-        browser.resize(1200)
-        browser.open("/room/" + room)
-        browser.fill("Your name", name)
-        browser.press("Go in")
-        browser.see("Connected")
+        come_in(browser, server, name, room)
     yield browsers
     for browser in browsers:
         browser.driver.get("about:blank")  # else its page would go on asking for the server
+
+
+def come_in(browser: Browser, server: LiveServer, name: str, room: str) -> None:
+    browser.origin = server.origin
+    browser.driver.execute_cdp_cmd("Network.clearBrowserCookies", {})
+    browser.resize(1200)
+    browser.open("/room/" + room)
+    browser.fill("Your name", name)
+    browser.press("Go in")
+    browser.see("Connected")
 
 
 def say(browser: Browser, text: str) -> None:
@@ -143,6 +148,30 @@ def test_the_server_goes_and_comes_back(pair, server):
         wait_for_list(browser, ".message .text", ["Before.", "First of two.", "Second of two."])
         assert "sending…" not in browser.read()
         wait_for_list(browser, "#people li span:not(.sign)", ["Ann", "Bob"])
+
+
+def test_redis_goes_and_comes_back(browsers, tmp_path):
+    require("redis")
+    redis = start_redis(tmp_path)
+    server = LiveServer(tmp_path, REDIS_URL=redis.url)
+    try:
+        server.start()
+        ann, bob = browsers
+        come_in(ann, server, "Ann", "tea")
+        come_in(bob, server, "Bob", "tea")
+        redis.kill()
+        ann.see("Cut off from the others")
+        say(ann, "Kept until then.")
+        ann.see("sending…")
+        redis.start()
+        ann.see("Connected")
+        for browser in browsers:
+            wait_for_list(browser, ".message .text", ["Kept until then."])
+            wait_for_list(browser, "#people li span:not(.sign)", ["Ann", "Bob"])
+            browser.driver.get("about:blank")
+    finally:
+        server.stop()
+        redis.kill()
 
 
 def test_the_dashboard_goes_on(pair, server):

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 from edge import wait_until
-from live_server import LiveServer, Seat, Visitor, read_commands
+from live_server import LiveServer, Seat, Visitor, read_commands, require
 from redis_server import RedisServer, start_redis
 
-pytest.importorskip("redis")
+require("redis", allow_module_level=True)
 from examples.live import redis_hub
 from examples.live.hub import KEPT, HubDown, be_in
 from examples.live.redis_hub import RedisHub
@@ -142,7 +142,7 @@ class TestHub:
 class TestTwoWorkers:
     def test_the_readmes_command(self, redis, tmp_path):
         """One story, since two workers take a while to start."""
-        pytest.importorskip("websockets.sync.client")
+        require("websockets")
         (command,) = (line for line in read_commands() if line.startswith("REDIS_URL="))
         server = LiveServer(tmp_path, command.replace("redis://127.0.0.1:6379/0", redis.url))
         try:

@@ -141,6 +141,19 @@ class TestConversation:
         assert events == [None]
         assert not caplog.records
 
+    async def test_leaving_is_no_error_of_tasks_either(self, app, caplog):
+        @app.websocket("/both")
+        async def both():
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(websocket.receive())
+                tasks.create_task(websocket.receive_json())
+
+        async with Socket(app, "/both") as socket:
+            socket.leave(1001)
+            socket.leave(1001)
+            await socket.end()
+        assert not caplog.records
+
     async def test_a_handler_of_leaving(self, app):
         seen = []
 

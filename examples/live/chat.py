@@ -43,7 +43,7 @@ def init_app(app: Flask) -> None:
 
 @bp.get("/")
 async def home() -> str:
-    return await show_door("", {})
+    return show_door("", {})
 
 
 @bp.post("/")
@@ -53,7 +53,7 @@ async def enter() -> ResponseReturnValue:
     room = make_slug(request.form.get("room", ""))
     problems = find_problems(name, room)
     if problems:
-        return await show_door(request.form.get("room", ""), problems), 422
+        return show_door(request.form.get("room", ""), problems), 422
     session.permanent = True
     session["name"] = name
     session.setdefault("author", secrets.token_hex(8))
@@ -64,11 +64,11 @@ async def enter() -> ResponseReturnValue:
 async def show_room(room: str) -> str:
     check_room(room)
     if "name" not in session:
-        return await show_door(room, {})
+        return show_door(room, {})
     return render_template("room.html", room=room, longest=LONGEST_TEXT, nameless=NAMELESS)
 
 
-async def show_door(room: str, problems: dict[str, str]) -> str:
+def show_door(room: str, problems: dict[str, str]) -> str:
     name = request.form.get("name", session.get("name", ""))
     return render_template("home.html", room=room, name=name, problems=problems, longest=LONGEST_NAME)
 

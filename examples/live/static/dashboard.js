@@ -4,7 +4,7 @@ import { byId, make, makeSign, makeTime, tell } from "./page.js";
 
 const SHOWN = 20; // messages
 const POINTS = 60; // of a curve
-const SILENT = 4000; // milliseconds; then a worker is gone
+const SILENT = 3000; // milliseconds; then a worker is gone
 const page = byId("main").dataset;
 const workers = new Map(); // by process id
 

@@ -1,6 +1,6 @@
 // A line to the server: a websocket that is opened again and again, with what was not delivered kept meanwhile.
 
-const FIRST_DELAY = 300, LAST_DELAY = 10_000; // milliseconds
+const FIRST_DELAY = 300, LAST_DELAY = 10_000, PAUSE = 2000; // milliseconds
 
 /** `on.event(event)`, `on.closed(milliseconds until the next try)`, `on.ended(code)`: no further try, for `lastCodes`. */
 export class Line {
@@ -51,9 +51,14 @@ export class Line {
   }
 
   #take(event) {
-    if (event.type === "message" || (event.type === "error" && !event.again)) this.#outbox.delete(event.id);
+    if (event.again) setTimeout(() => this.#remind(event.id), PAUSE);
+    else if (event.type === "message" || event.type === "error") this.#outbox.delete(event.id);
     this.on.event(event);
     if (event.type === "welcome") this.#resume(event.messages);
+  }
+
+  #remind(id) {
+    if (this.#outbox.has(id)) this.mention(this.#outbox.get(id));
   }
 
   #resume(messages) {

@@ -109,7 +109,7 @@ function showMessage(message) {
 }
 
 function makeItem({ author, name, text, time, pending }) {
-  const item = make("li", { className: pending ? "message pending" : "message" });
+  const item = make("div", { className: pending ? "message pending" : "message" });
   item.classList.toggle("mine", pending || author === me);
   item.dataset.author = author;
   const stamp = time ? makeTime(time) : make("small", {}, "sending…");
@@ -120,7 +120,7 @@ function makeItem({ author, name, text, time, pending }) {
 }
 
 function note(text) {
-  place(make("li", { className: "note", textContent: text }));
+  place(make("p", { className: "note", textContent: text }));
 }
 
 /** In place of `old`; else after all that was said, and before what is not sent yet. */
@@ -192,6 +192,7 @@ new ResizeObserver(() => {
 
 byId("newer").addEventListener("click", scrollToEnd);
 
+byId("copy").hidden = !navigator.clipboard; // which only pages of HTTPS and of this computer have
 byId("copy").addEventListener("click", async ({ target }) => {
   const done = await navigator.clipboard.writeText(location.href).then(() => "Copied", () => "Copy it from above");
   target.textContent = done;
