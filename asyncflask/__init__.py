@@ -33,9 +33,6 @@ from .helpers import (
     url_for as url_for,
 )
 from .json import jsonify as jsonify
-
-# Not from their module: for type checkers its import would make `websocket` the module.
-from .native import Websocket as Websocket, WebsocketDisconnect as WebsocketDisconnect
 from .signals import (
     appcontext_popped as appcontext_popped,
     appcontext_pushed as appcontext_pushed,
@@ -68,6 +65,7 @@ from .templating import (
     stream_template_string as stream_template_string,
     stream_template_string_async as stream_template_string_async,
 )
+from .websockets import Websocket as Websocket, WebsocketDisconnect as WebsocketDisconnect
 from .wrappers import Request as Request, Response as Response
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import typing as t
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from functools import lru_cache, partial
@@ -27,6 +26,7 @@ from .responding import (
 from .routing import find_fast, is_plain_host
 from .runner import Runner, begin_in_context
 from .steps import LOOP, THREAD
+from .waiting import cancel_scope, shielded
 from .watching import Watch, watch_of
 from .workers import Overloaded
 from .wrapped import call_chain, find_chain
@@ -146,13 +146,12 @@ def _open_context(
 class Exchange:
     """One request and its response."""
 
-    __slots__ = ("ctx", "left", "send")
+    __slots__ = ("ctx", "send")
 
     def __init__(self, ctx: RequestContext, send: Send) -> None:
         self.ctx: RequestContext = ctx
         self.send: Send = send
         ctx.send = send
-        self.left: bool = False  # the client, whereupon the task was cancelled
 
     async def move(self, coro: Coroutine[t.Any, t.Any, None], start: str) -> None:
         """Answer with steps in a worker thread. If all threads are busy and the queue is full: 503."""
@@ -249,25 +248,24 @@ class Exchange:
     async def _stream_async(self, response: Response, start: Message) -> None:
         pieces: t.Any = response.response
         count = _Count(response.content_length)
-        task = watch = None
         try:
             await self.ctx.go(LOOP)
-            task = t.cast("asyncio.Task[t.Any]", asyncio.current_task())
-            watch = self._watch(partial(self.leave, task))
-            await self.send(start)
-            async for piece in pieces:
-                await self._send_piece(count(piece.encode() if isinstance(piece, str) else piece))
-            count.check_end()
-            await self._end(response, start, watch)
-        except asyncio.CancelledError:
-            if task is None or not self.is_over(task):
-                raise
+            with cancel_scope() as scope:
+                watch = self._watch(scope.cancel)
+                try:
+                    await self.send(start)
+                    async for piece in pieces:
+                        await self._send_piece(count(piece.encode() if isinstance(piece, str) else piece))
+                    count.check_end()
+                    await self._end(response, start, watch)
+                finally:
+                    watch.on_gone = None
+                    await self.ctx.go(LOOP)  # trailers that failed left us in the thread
         finally:
-            if watch is not None:
-                watch.on_gone = None
-            if hasattr(pieces, "aclose"):
-                await pieces.aclose()
-            await self._close(response, exhausted=True)
+            with shielded():
+                if hasattr(pieces, "aclose"):
+                    await pieces.aclose()
+                await self._close(response, exhausted=True)
 
     async def _stream_sync(self, response: Response, start: Message) -> None:
         ctx = self.ctx
@@ -307,18 +305,6 @@ class Exchange:
         if on_gone is not None and watch.is_gone:
             on_gone()
         return watch
-
-    def leave(self, task: asyncio.Task[t.Any]) -> None:
-        """The client has left: nobody waits for what the task makes."""
-        self.left = True
-        task.cancel()
-
-    def is_over(self, task: asyncio.Task[t.Any]) -> bool:
-        """Whether a cancellation was the client's leaving alone. It ends here."""
-        if not self.left or task.cancelling() > 1:
-            return False
-        task.uncancel()
-        return True
 
     async def _close(self, response: Response, exhausted: bool) -> None:
         """Close the body and run `call_on_close` functions; in the thread unless nothing of the user's is called."""

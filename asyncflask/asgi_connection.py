@@ -10,7 +10,7 @@ from contextlib import suppress
 from anyio import Event, Lock
 
 from .bridge import current_loop
-from .websocket import ABNORMAL, CLOSED, CONNECTING, NO_STATUS, NORMAL, OPEN, WebsocketDisconnect
+from .websockets import ABNORMAL, CLOSED, CONNECTING, NO_STATUS, NORMAL, OPEN, WebsocketDisconnect
 
 if t.TYPE_CHECKING:
     from .typing import Message, Receive, Scope, Send

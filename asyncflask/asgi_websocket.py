@@ -19,7 +19,7 @@ from .dispatch import handle
 from .responding import final_headers, make_response, whole_body
 from .runner import Runner, begin_in_context
 from .steps import LOOP
-from .websocket import CONNECTING, GOING_AWAY, INTERNAL_ERROR, NORMAL, OPEN, Websocket
+from .websockets import CONNECTING, GOING_AWAY, INTERNAL_ERROR, NORMAL, OPEN, Websocket
 from .workers import Overloaded
 
 if t.TYPE_CHECKING:

@@ -21,6 +21,7 @@ from werkzeug.wsgi import get_input_stream
 
 from .bridge import _on_event_loop, run_in_thread, wait_for
 from .steps import DRIVEN
+from .waiting import timeout
 
 if t.TYPE_CHECKING:
     from .typing import Receive
@@ -50,8 +51,6 @@ class BodyReader:
 
     async def read(self) -> bytes:
         """The next piece, b"" at the end. Raises ClientDisconnected, RequestTimeout, BadRequest if the length lied."""
-        from asyncio import timeout
-
         if self.disconnected:
             raise ClientDisconnected()
         if self.given_up:

@@ -29,12 +29,14 @@ T = t.TypeVar("T")
 class Mailbox:
     """Calls for a loop from other threads; what arrives together shares one wake-up of the loop."""
 
-    __slots__ = ("awake", "items", "loop")
+    __slots__ = ("awake", "create_waiter", "items", "loop")
 
     def __init__(self, loop: AbstractEventLoop) -> None:
         self.loop: AbstractEventLoop = loop
         self.items: deque[Callable[[], object]] = deque()
         self.awake: bool = False
+        # For a thread's work, which cannot be stopped. On trio it would be of no use to wait again once cancelled.
+        self.create_waiter: Callable[[], Future[None]] = getattr(loop, "create_patient_future", loop.create_future)
 
     def post(self, call: Callable[[], object]) -> None:
         self.items.append(call)

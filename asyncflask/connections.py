@@ -12,7 +12,7 @@ from werkzeug.test import TestResponse
 from werkzeug.wrappers import Request as BaseRequest
 
 from .transport import Body, ClientLeft, Conversation, Line, Transport, decode_headers
-from .websocket import ABNORMAL, INTERNAL_ERROR, NO_STATUS, NORMAL, WebsocketDisconnect, json_value
+from .websockets import ABNORMAL, INTERNAL_ERROR, NO_STATUS, NORMAL, WebsocketDisconnect, json_value
 
 if t.TYPE_CHECKING:
     from .async_testing import AsyncClient

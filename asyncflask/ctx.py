@@ -509,7 +509,7 @@ class WebsocketContext(RequestContext):
     fresh_app_context = True
 
     def forgives(self, error: Exception) -> bool:
-        from .websocket import WebsocketDisconnect
+        from .websockets import WebsocketDisconnect
 
         if isinstance(error, ExceptionGroup):  # of a view whose tasks receive and send
             return error.split(WebsocketDisconnect)[1] is None

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import typing as t
 from collections.abc import Awaitable
 from time import monotonic
 
 from werkzeug.exceptions import ServiceUnavailable
+
+from .waiting import timeout
 
 if t.TYPE_CHECKING:
     from .ctx import RequestContext
@@ -43,12 +44,12 @@ class Deadline:
 
     async def bound(self, ctx: RequestContext, awaitable: Awaitable[t.Any]) -> t.Any:
         """The result, or ServiceUnavailable when the time is over: once, since error handlers need some more."""
-        scope = asyncio.timeout(self.left(ctx))
+        scope = None
         try:
-            async with scope:
+            async with timeout(self.left(ctx)) as scope:
                 return await awaitable
         except TimeoutError:
-            if not scope.expired():
+            if scope is None or not scope.expired():
                 raise
         ctx.deadline = None
         raise explain_late(ctx)

@@ -24,7 +24,7 @@ from .globals import _cv_app, _cv_request, _no_req_msg
 from .plan import AsyncStage, Plan, make_session_step, make_step
 from .responding import answers_natively, call_response
 from .signals import appcontext_tearing_down, request_finished, websocket_finished
-from .steps import ANYWHERE, DRIVEN, LOOP, THREAD, Host, Step, drive, emit, finish_receivers
+from .steps import ANYWHERE, DRIVEN, LOOP, THREAD, Host, Step, call_to_end, drive, emit, finish_receivers
 
 if t.TYPE_CHECKING:
     from .app import Flask
@@ -284,7 +284,7 @@ async def _tear_down(host: Host, app: Flask, steps: tuple[Step, ...], exc: BaseE
         except BaseException as error:  # a cancellation that came with the move: the step still runs
             failures.insert(0, error)
         try:
-            await host.call(step, exc)
+            await call_to_end(host, step, exc)
         except Exception as error:
             app.logger.exception("Error in the teardown function %r", step[1])
             failures.append(error)

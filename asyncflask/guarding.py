@@ -6,20 +6,24 @@ over, 503 is sent meanwhile, and what the step makes in the end is dropped.
 
 from __future__ import annotations
 
-import asyncio
 import typing as t
 from contextvars import Context
 
 from .asgi import Exchange
+from .bridge import current_loop
 from .deadlines import Deadline, explain_late, timeout_of
 from .dispatch import handle
 from .runner import begin_in_context
 from .steps import LOOP, THREAD
+from .waiting import cancel_scope, shielded
 from .watching import watch_of
 
 if t.TYPE_CHECKING:
+    from asyncio import AbstractEventLoop, Task, TimerHandle
+
     from .ctx import RequestContext
     from .typing import Message, Send
+    from .waiting import Scope
     from .watching import Watch
     from .wrappers import Response
 
@@ -31,29 +35,27 @@ AGAIN = 0.05
 async def serve_guarded(ctx: RequestContext, send: Send) -> None:
     exchange = GuardedExchange(ctx, send)
     try:
-        if ctx.plan.needs_thread:
-            await exchange.move(exchange.answer(), ctx.plan.start)
-        elif (rest := begin_in_context(exchange.answer())) is not None:
-            await rest
-    except asyncio.CancelledError:
-        if not exchange.is_over(exchange.task):
-            raise
-    else:
-        exchange.is_over(exchange.task)  # a view may have gone on all the same
+        with exchange.scope:
+            if ctx.plan.needs_thread:
+                await exchange.move(exchange.answer(), ctx.plan.start)
+            elif (rest := begin_in_context(exchange.answer())) is not None:
+                await rest
     finally:
-        await exchange.end()
+        with shielded():
+            await exchange.end()
 
 
 class GuardedExchange(Exchange):
-    """An exchange that ends early: `task` is cancelled when the client leaves, `refusal` sends 503 in time."""
+    """An exchange that ends early: `scope` is cancelled when the client leaves, `refusal` sends 503 in time."""
 
-    __slots__ = ("refusal", "task", "timer")
+    __slots__ = ("loop", "refusal", "scope", "timer")
 
     def __init__(self, ctx: RequestContext, send: Send) -> None:
         super().__init__(ctx, send)
-        self.task: asyncio.Task[t.Any] = t.cast("asyncio.Task[t.Any]", asyncio.current_task())
-        self.refusal: asyncio.Task[None] | None = None
-        self.timer: asyncio.TimerHandle | None = None
+        self.loop: AbstractEventLoop = current_loop()
+        self.scope: Scope = cancel_scope()
+        self.refusal: Task[None] | None = None
+        self.timer: TimerHandle | None = None
         if ctx.request.routing_exception is None:
             self._begin_guards("undecided" in ctx.plan.options)
 
@@ -72,7 +74,7 @@ class GuardedExchange(Exchange):
 
     def _note_leaving(self) -> None:
         if self._cancels():
-            self.leave(self.task)
+            self.scope.cancel()
 
     def _note_time(self) -> None:
         """On the loop: refuse the request if it is in its thread and its time is over, else look again."""
@@ -83,9 +85,9 @@ class GuardedExchange(Exchange):
         if left is None and "undecided" not in ctx.plan.options:
             return
         if left == 0 and ctx.place is THREAD:
-            self.refusal = asyncio.create_task(self._refuse(explain_late(ctx)), context=Context())
+            self.refusal = self.loop.create_task(self._refuse(explain_late(ctx)), context=Context())
         else:
-            self.timer = self.task.get_loop().call_later(left or AGAIN, self._note_time)
+            self.timer = self.loop.call_later(left or AGAIN, self._note_time)
 
     def _render(self, response: Response) -> tuple[Response, Message, bytes | None]:
         """The response is there, and nothing is cut short any more."""

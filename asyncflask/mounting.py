@@ -1,7 +1,7 @@
 """Other applications below a path: ASGI or WSGI, on either face, by a2wsgi where the two differ.
 
-The mounted application sees its path as an ASGI or WSGI mount point (`root_path`, SCRIPT_NAME). Hooks of ours do not run
-for it. An ASGI application's lifespan is part of ours.
+The mounted application sees its path as an ASGI or WSGI mount point (`root_path`, SCRIPT_NAME). Hooks of ours do not
+run for it. An ASGI application's lifespan is part of ours.
 """
 
 from __future__ import annotations

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import os
 import typing as t
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 
 from . import bridge, steps, typing as ft
 from .ctx import WebsocketContext
 from .environ import IN_PROCESS
 from .plan import ROUTE_OPTIONS
 from .scaffold import Scaffold, setupmethod
-from .websocket import Websocket as Websocket, WebsocketDisconnect as WebsocketDisconnect
+from .websockets import Websocket
 
 if t.TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -136,6 +136,26 @@ class Native(Scaffold):
 
             lifespan_of(self).begin_at_request(environ)
         vars(self)["_has_begun"] = True
+
+    def run_task(
+        self,
+        host: str = "127.0.0.1",
+        port: int = 5000,
+        debug: bool | None = None,
+        certfile: str | None = None,
+        keyfile: str | None = None,
+        shutdown_trigger: Callable[[], Awaitable[object]] | None = None,
+        **options: t.Any,
+    ) -> Coroutine[t.Any, t.Any, None]:
+        """To be awaited: serves on the running loop until a signal, or until `shutdown_trigger()` returns.
+
+        `options` are uvicorn.Config's.
+        """
+        from .serving import run_on_loop
+
+        certificate = None if certfile is None else (certfile, keyfile)
+        app = t.cast(t.Any, self)
+        return run_on_loop(app, host, port, debug, certificate, shutdown_trigger, options)
 
     # Background tasks
 

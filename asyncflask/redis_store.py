@@ -9,6 +9,8 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import suppress
 from weakref import finalize
 
+from .waiting import on_trio
+
 if t.TYPE_CHECKING:
     from redis.asyncio import Redis
 
@@ -61,6 +63,8 @@ class RedisStore:
 
     async def _client(self) -> t.Any:
         """This loop's client: connections belong to the loop on which they were opened."""
+        if on_trio():
+            raise RuntimeError("RedisStore needs asyncio: its package, redis.asyncio, does not run on trio.")
         if self._given is not None:
             return self._given
         loop = get_running_loop()

@@ -107,7 +107,9 @@ def answers_natively(cls: t.Any) -> bool:
 
     So does NoneType: a websocket's view has no response.
     """
-    return cls is NoneType or issubclass(cls, Response) and all(getattr(cls, name) is getattr(Response, name) for name in _CALLED)
+    if cls is NoneType:
+        return True
+    return issubclass(cls, Response) and all(getattr(cls, name) is getattr(Response, name) for name in _CALLED)
 
 
 _CALLED = ("__call__", "get_wsgi_response", "get_app_iter", "iter_encoded")

@@ -154,7 +154,7 @@ class Runner(Home, t.Generic[T]):
             self.leg_over = False
             put(self._leg)
             while not self.leg_over:
-                self.waiter = self.loop.create_future()
+                self.waiter = self.mailbox.create_waiter()
                 try:
                     yield from self.waiter
                 except CancelledError as error:

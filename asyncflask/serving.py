@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 import os
 import typing as t
+from collections.abc import Awaitable, Callable
 
 import click
 from werkzeug import serving as werkzeug_serving
@@ -147,6 +148,39 @@ def run_from_app(
     finally:
         # So that an interactive session can go on with set-up and serve again.
         app._got_first_request = False
+
+
+async def run_on_loop(
+    app: Flask,
+    host: str,
+    port: int,
+    debug: bool | None,
+    certificate: Certificate,
+    shutdown_trigger: Callable[[], Awaitable[object]] | None,
+    options: dict[str, t.Any],
+) -> None:
+    """What `app.run_task()` awaits: serve on the running loop, until a signal or until `shutdown_trigger()` returns."""
+    from asyncio import create_task
+
+    from uvicorn import Server
+
+    if debug is not None:
+        app.debug = bool(debug)
+    _check_options(options)
+    listener = open_listener(host, port, "https" if certificate else "http")
+    server = Server(_make_server(app, certificate, options).config)
+
+    async def end() -> None:
+        if shutdown_trigger is not None:
+            await shutdown_trigger()
+            server.should_exit = True
+
+    ending = create_task(end())
+    try:
+        await server.serve(sockets=[listener])
+    finally:
+        ending.cancel()
+        listener.close()
 
 
 def _tell_ignored() -> None:

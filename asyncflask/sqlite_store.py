@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import sqlite3
 import typing as t
-from asyncio import get_running_loop
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from time import monotonic, sleep, time
 from weakref import WeakSet, finalize
+
+from .bridge import current_loop
 
 T = t.TypeVar("T")
 
@@ -52,10 +53,10 @@ class SQLiteStore:
 
     async def close(self) -> None:
         """Close the file. The next use opens it again."""
-        await get_running_loop().run_in_executor(self._thread, self._close)
+        await current_loop().run_in_executor(self._thread, self._close)
 
     async def _run(self, work: Callable[..., T], *args: t.Any) -> T:
-        return await get_running_loop().run_in_executor(self._thread, self._call, work, args)
+        return await current_loop().run_in_executor(self._thread, self._call, work, args)
 
     # In the thread
 

@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import re
 import typing as t
+from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Generator, Iterable
 from contextvars import Context
 
 from . import json
-from .bridge import cv_home, run_in_thread
+from .bridge import current_loop, cv_home, run_in_thread
 from .globals import _cv_request
 from .steps import DRIVEN
 from .streaming import stream_with_context
+from .waiting import Event, shielded
 
 if t.TYPE_CHECKING:
-    from asyncio import AbstractEventLoop, Queue, Task
+    from asyncio import AbstractEventLoop, Task
 
     from .shutdown import ShutdownEvent
     from .typing import HeadersValue
@@ -148,17 +150,18 @@ async def _stream(feed: _Feed, opening: bytes, ping: float | None, ending: Shutd
     try:
         while (piece := await feed.next(ping)) is not _END:
             yield piece
-            feed.queue.task_done()
+            feed.note_sent()
     finally:
         common.leave(feed)
-        await feed.stop()
+        with shielded():
+            await feed.stop()
     feed.raise_error()
 
 
 class _Feed:
-    """A source that is iterated by a task, and the queue between it and the response."""
+    """A source that is iterated by a task, and the pieces between it and the response."""
 
-    queue: Queue[t.Any]
+    loop: AbstractEventLoop
     task: Task[None]
     ended: bool = False
 
@@ -166,13 +169,26 @@ class _Feed:
         self.items = items
         self.dumps = dumps
         self.driven = driven
+        self.pieces: deque[t.Any] = deque()
+        self.arrival, self.sent, self.end_of_task = Event(), Event(), Event()
 
     def start(self) -> None:
-        import asyncio
+        self.loop = current_loop()
+        self.task = self.loop.create_task(self._run())
+        self.task.add_done_callback(self._note_end)
 
-        self.queue = asyncio.Queue()
-        self.task = asyncio.create_task(self._run())
-        self.task.add_done_callback(lambda _: self.queue.put_nowait(_END))
+    def _note_end(self, task: object) -> None:
+        self._put(_END)
+        self.end_of_task.set()
+
+    def _put(self, piece: t.Any) -> None:
+        self.pieces.append(piece)
+        self.sent.clear()
+        self.arrival.set()
+
+    def note_sent(self) -> None:
+        if not self.pieces:
+            self.sent.set()
 
     async def _run(self) -> None:
         if self.driven:  # a WSGI server's thread serves the source's sync calls only while it waits for a piece
@@ -181,20 +197,27 @@ class _Feed:
             async for item in self.items:
                 if self.ended:  # it took no notice of its cancellation
                     break
-                self.queue.put_nowait(_encode(item, self.dumps))
-                await self.queue.join()
+                self._put(_encode(item, self.dumps))
+                await self.sent.wait()
         finally:
-            await self.items.aclose()
+            with shielded():
+                await self.items.aclose()
 
     async def next(self, ping: float | None) -> t.Any:
         """The next piece to send, which is a ping if the source has none in time; _END at the end."""
         if ping is None:
-            return await self.queue.get()
-        timer = self.task.get_loop().call_later(ping, self.queue.put_nowait, PING)
+            return await self._take()
+        timer = self.loop.call_later(ping, self._put, PING)
         try:
-            return await self.queue.get()
+            return await self._take()
         finally:
             timer.cancel()
+
+    async def _take(self) -> t.Any:
+        while not self.pieces:
+            self.arrival.clear()
+            await self.arrival.wait()
+        return self.pieces.popleft()
 
     def end(self) -> None:
         self.ended = True
@@ -202,10 +225,8 @@ class _Feed:
 
     async def stop(self) -> None:
         """End, and wait until the source is closed."""
-        from asyncio import wait
-
         self.end()
-        await wait([self.task])
+        await self.end_of_task.wait()
 
     def raise_error(self) -> None:
         """What the source raised, if it did not just end or was made to."""
@@ -244,7 +265,7 @@ _endings: dict[tuple[ShutdownEvent, AbstractEventLoop], _Ending] = {}
 
 def _join(feed: _Feed, event: ShutdownEvent) -> _Ending:
     """Have the feed end with its application. The last one that leaves leaves nothing behind."""
-    key = event, feed.task.get_loop()
+    key = event, feed.loop
     ending = _endings.get(key)
     if ending is None or ending.task.done():  # done: of a life before this one
         ending = _endings[key] = _Ending(key)

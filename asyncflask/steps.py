@@ -21,12 +21,14 @@ elsewhere it is copied, and the changes are adopted on the way back.
 from __future__ import annotations
 
 import inspect
+import sys
 import typing as t
 from collections.abc import Callable, Coroutine, Generator
 from functools import partial
 
 from .bridge import _on_event_loop, current_loop, cv_home, run_in_thread, wait_for
 from .globals import _cv_request
+from .waiting import shield, shielded
 
 if t.TYPE_CHECKING:
     from asyncio import Task
@@ -122,6 +124,22 @@ class Host:
             return wait_for(result)
         await self.go(LOOP)
         return await result
+
+
+async def call_to_end(host: Host, step: Step, *args: t.Any) -> t.Any:
+    """`host.call` for what cleans up: once a task of trio is cancelled, it would be cut short at its first wait."""
+    if "trio" not in sys.modules:
+        return await host.call(step, *args)
+    sheltered = step[0], partial(_shield_result, step[1])
+    if host.moves:  # a block on the loop could end in the thread
+        return await host.call(sheltered, *args)
+    with shielded():
+        return await host.call(sheltered, *args)
+
+
+def _shield_result(f: Callable[..., t.Any], *args: t.Any) -> t.Any:
+    result = f(*args)
+    return shield(result) if hasattr(result, "__await__") else result
 
 
 async def settle(result: t.Any) -> t.Any:

@@ -1,14 +1,18 @@
 """The part of an event loop's interface that this package uses, on trio: calls from threads, futures, tasks.
 
-A future's waiter is not cancelled while it waits: it stands for a thread, which cannot be stopped. trio delivers the
-cancellation at the next checkpoint instead. A task of `create_task` is a system task of trio, in a scope of its own.
+A task of `create_task` is a system task of trio, in a scope of its own. Each name stands for asyncio's.
 """
 
 from __future__ import annotations
 
+import math
 import typing as t
 from collections.abc import Callable, Coroutine, Generator
-from contextvars import Context
+from concurrent.futures import Executor, Future
+from contextlib import suppress
+from contextvars import Context, copy_context
+from functools import partial
+from types import TracebackType
 
 import trio
 from trio.lowlevel import Abort, Task, TrioToken, current_task, reschedule, spawn_system_task, wait_task_rescheduled
@@ -50,11 +54,27 @@ class TrioFuture(t.Generic[T]):
 
     def __await__(self) -> Generator[t.Any, t.Any, T]:
         if self._outcome is None:
-            self._waiters.append(current_task())
-            yield from wait_task_rescheduled(lambda _: Abort.FAILED).__await__()
+            task = current_task()
+            self._waiters.append(task)
+            yield from wait_task_rescheduled(partial(self._abort, task)).__await__()  # noqa: ASYNC105  # it is awaited
         return self.result()
 
     __iter__ = __await__
+
+    def _abort(self, task: Task, _: object) -> Abort:
+        """The waiter is cancelled."""
+        self._waiters.remove(task)
+        return Abort.SUCCEEDED
+
+
+class PatientFuture(TrioFuture[T]):
+    """One whose waiter is not cancelled while it waits. trio delivers the cancellation at its next checkpoint."""
+
+    def _abort(self, task: Task, _: object) -> Abort:
+        return Abort.FAILED
+
+
+_CANCELLED: t.Any = object()
 
 
 def _raise(errors: list[BaseException]) -> t.NoReturn:
@@ -67,22 +87,34 @@ class TrioTask(TrioFuture[T]):
     def __init__(self) -> None:
         super().__init__()
         self._scope = trio.CancelScope()
+        self._is_cancelled = False
 
     async def run(self, coro: Coroutine[t.Any, t.Any, T]) -> None:
-        with self._scope:
-            try:
+        value: t.Any = _CANCELLED
+        try:
+            with self._scope:
                 value = await coro
-            except trio.Cancelled:
-                self.set_exception(RuntimeError("The task was cancelled."))
-                raise
-            except BaseException as error:  # a system task that fails would end trio
-                self.set_exception(error)
+        except trio.Cancelled:  # the run ends
+            self._note_cancellation()
+            raise
+        except BaseException as error:  # a system task that fails would end trio
+            self.set_exception(error)
+        else:
+            if value is _CANCELLED:
+                self._note_cancellation()
             else:
                 self.set_result(value)
+
+    def _note_cancellation(self) -> None:
+        self._is_cancelled = True
+        self.set_exception(RuntimeError("The task was cancelled."))
 
     def cancel(self, msg: object = None) -> bool:
         self._scope.cancel()
         return not self.done()
+
+    def cancelled(self) -> bool:
+        return self._is_cancelled
 
 
 class TrioLoop:
@@ -98,6 +130,7 @@ class TrioLoop:
             await trio.sleep_forever()
         finally:
             self._closed = True
+            _loops.pop(self.token, None)
 
     def is_closed(self) -> bool:
         return self._closed
@@ -111,12 +144,54 @@ class TrioLoop:
     def create_future(self) -> TrioFuture[t.Any]:
         return TrioFuture()
 
+    def create_patient_future(self) -> TrioFuture[t.Any]:
+        return PatientFuture()
+
     def create_task(
         self, coro: Coroutine[t.Any, t.Any, T], *, name: str | None = None, context: Context | None = None
     ) -> TrioTask[T]:
         task: TrioTask[T] = TrioTask()
-        spawn_system_task(task.run, coro, name=name, context=context)
+        spawn_system_task(task.run, coro, name=name, context=copy_context() if context is None else context)
         return task
+
+    def call_later(self, delay: float, call: Callable[..., object], *args: t.Any) -> TrioTask[None]:
+        return self.create_task(_call_later(delay, call, args))
+
+    def run_in_executor(self, executor: Executor, call: Callable[..., T], *args: t.Any) -> TrioFuture[T]:
+        future: TrioFuture[T] = TrioFuture()
+        executor.submit(call, *args).add_done_callback(partial(self._pass_on, future))
+        return future
+
+    def _pass_on(self, future: TrioFuture[T], done: Future[T]) -> None:
+        with suppress(RuntimeError):  # the run has ended: nobody waits any more
+            self.call_soon_threadsafe(partial(future._settle, done.result))
+
+
+async def _call_later(delay: float, call: Callable[..., object], args: tuple[t.Any, ...]) -> None:
+    await trio.sleep(delay)
+    call(*args)
+
+
+class Timeout:
+    """As asyncio.timeout."""
+
+    def __init__(self, seconds: float | None) -> None:
+        self._scope = trio.move_on_after(math.inf if seconds is None else seconds)
+
+    def expired(self) -> bool:
+        return self._scope.cancelled_caught
+
+    async def __aenter__(self) -> t.Self:
+        self._scope.__enter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool | None:
+        is_over = self._scope.__exit__(kind, error, trace)
+        if self._scope.cancelled_caught:
+            raise TimeoutError
+        return is_over
 
 
 _loops: dict[TrioToken, TrioLoop] = {}
@@ -127,6 +202,5 @@ def running_trio_loop() -> TrioLoop:
     token = trio.lowlevel.current_trio_token()
     loop = _loops.get(token)
     if loop is None:
-        _loops.clear()  # of runs that are over, most probably
         loop = _loops[token] = TrioLoop()
     return loop

@@ -1,7 +1,7 @@
 """The watchdog: tells when code holds the event loop, where it does so, and for how long.
 
-A thread asks the loop for a sign of life. If none comes in time it takes the stack of the loop's thread at that moment. It costs
-the requests nothing: they neither start nor stop it (docs/execution.md has the figure).
+A thread asks the loop for a sign of life. If none comes in time it takes the stack of the loop's thread at that moment.
+It costs the requests nothing: they neither start nor stop it (docs/execution.md has the figure).
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from .dispatch import dispatch_request
 
 if t.TYPE_CHECKING:
     from asyncio import AbstractEventLoop
-
     from logging import Logger
 
     from .app import Flask
@@ -71,15 +70,15 @@ class Watchdog:
                 self.logger.warning("The event loop was held for %.0f ms.", (time.monotonic() - asked) * 1000)
 
     def _report(self) -> bool:
-        """Log what the loop's thread is at. False if that is nothing: it waits for the interpreter's lock, or for I/O."""
+        """Log what the loop's thread is at. False if that is nothing: it waits for the interpreter's lock or for I/O."""
         frame = sys._current_frames().get(self.thread_id)
         if frame is None or _is_idle(frame):
             return False
         stack = "".join(traceback.format_stack(frame))
         place = _find_endpoint(frame)
         self.logger.warning(
-            "The event loop has been held for more than %.0f ms%s. Make the code async, or the view a plain 'def', which"
-            " runs in a thread. Now it is here:\n%s",
+            "The event loop has been held for more than %.0f ms%s. Make the code async, or the view a plain 'def',"
+            " which runs in a thread. Now it is here:\n%s",
             *(self.limit * 1000, f" by the endpoint {place!r}" if place else "", stack.rstrip()),
         )
         return True

@@ -6,15 +6,18 @@ comes of the body for its reader, and goes on until so much is kept that only re
 
 from __future__ import annotations
 
-import asyncio
 import typing as t
 from collections import deque
 from collections.abc import Callable, Generator
 from contextvars import Context
 
 from .body import BodyReader
+from .bridge import current_loop
+from .waiting import Event, pause
 
 if t.TYPE_CHECKING:
+    from asyncio import Task
+
     from .typing import Message, Receive
     from .wrappers import Request
 
@@ -23,7 +26,7 @@ _GONE: Message = {"type": "http.disconnect"}
 _LOOKS = 2  # turns of the loop in which a message that has arrived already is taken
 
 
-class Departure(asyncio.Event):
+class Departure(Event):
     """Set when the client leaves, at the latest when the request is over. `await` it, or call `wait()`."""
 
     def __await__(self) -> Generator[t.Any, None, t.Literal[True]]:
@@ -49,11 +52,11 @@ class Watch:
         self._ended: bool = reader.complete
         self._ends: int = 0  # a server may still tell of the end of a body that was read or let go, but once
         self._may_receive: bool = not reader.receiving  # else a reader is at it: this one is next
-        self._changed: asyncio.Event | None = None
+        self._changed: Event | None = None
         self._is_over: bool = False
         reader.watch = self
         reader.receive = self._take
-        self._task: asyncio.Task[None] | None = asyncio.create_task(self._run(), context=Context())
+        self._task: Task[None] | None = current_loop().create_task(self._run(), context=Context())
 
     @property
     def departure(self) -> Departure:
@@ -123,7 +126,7 @@ class Watch:
 
     async def _wait(self) -> None:
         if self._changed is None:
-            self._changed = asyncio.Event()
+            self._changed = Event()
         self._changed.clear()
         await self._changed.wait()
 
@@ -155,5 +158,5 @@ async def is_gone(request: Request) -> bool:
     for _ in range(_LOOKS):
         if watch.is_gone:
             break
-        await asyncio.sleep(0)
+        await pause()
     return watch.is_gone

@@ -49,7 +49,7 @@ QUICK = Extent(500, 1, 0.3, 50, 1)
 NOTES = """\
 All through one process of uvicorn, on the loopback interface; the clients share the machine with it. `raw` is a bare
 ASGI application: what it takes is the server's and contained in every figure. Memory is the growth of resident
-memory; the clients ask for no compression. Messages a second are limited by the server and vary by some 10 %. An
+memory; the clients ask for no compression. Messages a second vary by 10 % on an idle machine, by 30 % on a busy one. An
 event is late when a thousand are due at once, since all wait for one loop: p50 and p99 tell how long its queue is. The
 processor time includes the start of the server. Starlette and Quart send ready text from a generator; asyncflask's
 `sse` besides encodes events, sends pings, and ends with the server.""".splitlines()

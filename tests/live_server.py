@@ -122,11 +122,11 @@ class Seat:
         self._open.close()
 
 
-def require(module: str, **options: Any) -> None:
-    """Skips the test, or with `allow_module_level` its file, where the package is missing; in CI that is an error."""
+def require(module: str) -> None:
+    """Skips the test where the package is missing; in CI that is an error."""
     if importlib.util.find_spec(module) is None:
         assert not os.environ.get("CI"), f"{module} is missing"
-        pytest.skip(f"{module} is not installed", **options)
+        pytest.skip(f"{module} is not installed")
 
 
 def wait_for(condition: Callable[[], object], explain: Callable[[], str] = str) -> None:

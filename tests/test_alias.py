@@ -163,7 +163,8 @@ class TestCommands:
         assert "asyncflask --as-flask" in done.stderr
 
     def test_commands_of_the_application(self, site):
-        command = "@app.cli.command()\ndef where():\n    print(type(flask.current_app._get_current_object()).__module__)\n"
+        body = "print(type(flask.current_app._get_current_object()).__module__)"
+        command = f"@app.cli.command()\ndef where():\n    {body}\n"
         (site / "app.py").write_text(f"{SITE}\n\n{command}")
         done = asyncflask("--as-flask", "where", cwd=site)
         assert done.stdout.strip() == "asyncflask.app", done.stderr

@@ -12,11 +12,10 @@ import pytest
 import trio
 from werkzeug.test import ClientRedirectError
 
-from asyncflask import Flask, current_app, g, redirect, request, session, websocket
+from asyncflask import Flask, WebsocketDisconnect, current_app, g, redirect, request, session, websocket
 from asyncflask.async_testing import AsyncClient, LifespanError, WebsocketResponseError
 from asyncflask.sessions import SecureCookieSession, SessionInterface
 from asyncflask.testing import EnvironBuilder
-from asyncflask.websocket import WebsocketDisconnect
 
 colour = ContextVar("colour", default="none")
 

@@ -487,7 +487,6 @@ DIFFERENCES = {
     "Quart.event_class": "the loop's own are used, asyncio's or trio's",
     "Quart.lock_class": "the loop's own are used, asyncio's or trio's",
     "Quart.test_app_class": "`app.test_app()` gives `asyncflask.async_testing.TestApp`",
-    "Quart.run_task": "`await uvicorn.Server(uvicorn.Config(app)).serve()`, or any server's own way",
     "Quart.handle_websocket_exception": _ONE_FLOW,
     "Quart.do_teardown_websocket": _ONE_FLOW,
     "Quart.handle_request": "the edges call the stages; override `full_dispatch_request`",

@@ -17,13 +17,13 @@ LONGEST = 600
 FLOORS = (
     # ground
     *("typing", "gone", "globals", "hints", "signals", "config", "overrides", "alias", "hooks"),
-    *("workers", "trio_loop", "bridge", "utils", "steps", "runner"),
+    *("workers", "trio_loop", "bridge", "waiting", "utils", "steps", "runner"),
     # messages
-    *("json.provider", "json", "json.tag", "body", "multipart", "watching", "environ", "wrappers", "extensions", "websocket", "asgi_connection", "wrapped", "debughelpers"),
-    "responding",
+    *("json.provider", "json", "json.tag", "body", "multipart", "watching", "environ", "wrappers", "extensions"),
+    *("websockets", "asgi_connection", "wrapped", "debughelpers", "responding"),
     # services
-    *("logging", "paths", "streaming", "sse", "files", "flashing", "urls", "helpers", "sessions", "templating", "routing"),
-    *("stored_sessions", "redis_store", "sqlite_store"),
+    *("logging", "paths", "streaming", "sse", "files", "flashing", "urls", "helpers", "sessions", "templating"),
+    *("routing", "stored_sessions", "redis_store", "sqlite_store"),
     # registration
     *("scaffold", "blueprints", "views", "errors"),
     # execution

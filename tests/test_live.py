@@ -14,9 +14,8 @@ import pytest
 from edge import wait_until
 from live_server import README, LiveServer, Visitor, read_commands, require
 
-from asyncflask import Flask
+from asyncflask import Flask, WebsocketDisconnect
 from asyncflask.async_testing import AsyncClient, WebsocketConnection, WebsocketResponseError
-from asyncflask.websocket import WebsocketDisconnect
 from examples.live import create_app, make_hub
 from examples.live.chat import FEED, LONGEST_MESSAGE, LONGEST_TEXT, NAMELESS
 from examples.live.hub import KEPT, ROOMS_KEPT, WAITING, HubDown, LocalHub, be_in
@@ -334,6 +333,12 @@ class TestRoom:
             await hear(ann, "welcome")
             await ann.send_json(type="say", id="m-1", text="Anybody?")
             assert (await hear(ann, "message"))["id"] == "m-1"
+
+    async def test_who_leaves_before_the_answer_is_no_error(self, app, caplog):
+        async with seat(app, "Ann") as ann:
+            await ann.send("{")
+            await ann.disconnect()
+        assert not caplog.records
 
     async def test_leaving_leaves_nothing_behind(self, app):
         hub, pulse = app.extensions["hub"], app.extensions["pulse"]

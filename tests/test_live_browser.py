@@ -59,8 +59,7 @@ def pair(server: LiveServer, browsers: tuple[Browser, Browser], room: str) -> It
     for browser, name in zip(browsers, ("Ann", "Bob"), strict=True):
         come_in(browser, server, name, room)
     yield browsers
-    for browser in browsers:
-        browser.driver.get("about:blank")  # else its page would go on asking for the server
+    leave(browsers)
 
 
 def come_in(browser: Browser, server: LiveServer, name: str, room: str) -> None:
@@ -71,6 +70,12 @@ def come_in(browser: Browser, server: LiveServer, name: str, room: str) -> None:
     browser.fill("Your name", name)
     browser.press("Go in")
     browser.see("Connected")
+
+
+def leave(browsers: tuple[Browser, ...]) -> None:
+    """Else a page would go on asking for its server."""
+    for browser in browsers:
+        browser.driver.get("about:blank")
 
 
 def say(browser: Browser, text: str) -> None:
@@ -168,7 +173,7 @@ def test_redis_goes_and_comes_back(browsers, tmp_path):
         for browser in browsers:
             wait_for_list(browser, ".message .text", ["Kept until then."])
             wait_for_list(browser, "#people li span:not(.sign)", ["Ann", "Bob"])
-            browser.driver.get("about:blank")
+        leave(browsers)
     finally:
         server.stop()
         redis.kill()
@@ -257,6 +262,6 @@ def test_below_a_path(browsers, tmp_path):
         ann.see("Live")
         ann.follow("#lobby")
         ann.see("Down here.")
-        ann.driver.get("about:blank")
+        leave((ann,))
     finally:
         server.stop()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import os
 import re
@@ -12,6 +13,8 @@ import subprocess
 import sys
 import textwrap
 import time
+import urllib.error
+import urllib.request
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -538,3 +541,39 @@ def test_banner(monkeypatch, capsys):
 def test_run_app_wants_an_app_and_keywords():
     with pytest.raises(TypeError, match="'surprise'"):
         run_app(Flask("shop"), surprise=1)
+
+
+class TestRunTask:
+    """`app.run_task()` on a loop of the caller's own."""
+
+    async def test_serves_until_the_trigger_returns(self) -> None:
+        app = Flask("tasked")
+        log: list[str] = []
+        app.before_serving(lambda: log.append("begun"))
+        app.after_serving(lambda: log.append("over"))
+        app.add_url_rule("/", "index", lambda: "hello")
+        end = asyncio.Event()
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            port = probe.getsockname()[1]
+        serving = asyncio.create_task(app.run_task(port=port, shutdown_trigger=end.wait, log_level="warning"))
+        assert await asyncio.to_thread(fetch_when_served, port) == b"hello"
+        end.set()
+        await asyncio.wait_for(serving, 10)
+        assert log == ["begun", "over"]
+        with pytest.raises(OSError):
+            socket.create_connection(("127.0.0.1", port), timeout=1)
+
+    async def test_an_unknown_option(self) -> None:
+        with pytest.raises(TypeError, match="no option 'prot'"):
+            await Flask("tasked").run_task(port=0, prot=1)
+
+
+def fetch_when_served(port: int) -> bytes:
+    deadline = time.monotonic() + 10
+    while True:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5) as answer:
+                return bytes(answer.read())
+        except urllib.error.URLError:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)

@@ -1,4 +1,4 @@
-"""What it costs to begin, beside Flask: time of the import, memory of an application that said hello, what is imported."""
+"""What it costs to begin, beside Flask: time of the import, memory of an application that said hello, its imports."""
 
 from __future__ import annotations
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
-import subprocess
-import sys
 import threading
 
 import pytest
@@ -17,6 +15,8 @@ import asyncflask
 from asyncflask import (
     Blueprint,
     Flask,
+    Websocket,
+    WebsocketDisconnect,
     abort,
     after_this_request,
     copy_current_websocket_context,
@@ -30,7 +30,6 @@ from asyncflask import (
     websocket,
 )
 from asyncflask.asgi_connection import Connection
-from asyncflask.websocket import Websocket, WebsocketDisconnect
 
 
 @pytest.fixture
@@ -900,13 +899,6 @@ class TestContext:
             assert await socket.take_json() == [True, True, app.name]
         assert (await get(app, "/page")).json == [False, False]
         assert not has_websocket_context()
-
-    def test_the_module_does_not_hide_the_proxy(self):
-        """Both are called `websocket`."""
-        code = "import asyncflask; p = asyncflask.websocket; import asyncflask.websocket, asyncflask.asgi_websocket;"
-        code += " from asyncflask.websocket import Websocket; assert Websocket is asyncflask.Websocket;"
-        code += " from asyncflask import websocket; assert websocket is p is asyncflask.globals.websocket"
-        subprocess.run([sys.executable, "-c", code], check=True, timeout=20)
 
     async def test_outside(self, app):
         with pytest.raises(RuntimeError, match="Working outside of websocket context"):

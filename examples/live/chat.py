@@ -16,9 +16,20 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-from asyncflask import Blueprint, Flask, abort, json, redirect, render_template, request, session, url_for, websocket
+from asyncflask import (
+    Blueprint,
+    Flask,
+    WebsocketDisconnect,
+    abort,
+    json,
+    redirect,
+    render_template,
+    request,
+    session,
+    url_for,
+    websocket,
+)
 from asyncflask.typing import ResponseReturnValue
-from asyncflask.websocket import WebsocketDisconnect
 
 from .hub import Event, Hub, HubDown, Person, Subscription, be_in
 from .serving import get_hub, get_pulse

@@ -6,11 +6,11 @@ case can ask either and expect one answer. State lives in module globals: each h
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import io
 from collections import Counter
 
+from anyio.lowlevel import checkpoint
 from contract_blueprints import BLUEPRINTS, token
 
 from asyncflask import (
@@ -47,7 +47,7 @@ def as_coroutine_function(view):
     """The async twin of a view, the same one each time: a second rule may name the same endpoint."""
 
     async def twin(**values):
-        await asyncio.sleep(0)
+        await checkpoint()
         return view(**values)
 
     return COROUTINES.setdefault(view, twin)
@@ -98,7 +98,7 @@ def wsgi_callable(environ, start_response):
 
 async def letters():
     for letter in "abc":
-        await asyncio.sleep(0)
+        await checkpoint()
         yield letter
 
 
@@ -418,7 +418,7 @@ def handle_app_error(error):
 
 @app.errorhandler(AsyncHandled)
 async def handle_async(error):
-    await asyncio.sleep(0)
+    await checkpoint()
     return {"async handler": str(error)}, 461
 
 
@@ -463,7 +463,7 @@ def after_this():
 
     @after_this_request
     async def mark_async(response):
-        await asyncio.sleep(0)
+        await checkpoint()
         response.headers["X-After"] += " async"
         return response
 
@@ -491,7 +491,7 @@ def stream_async(count):
     async def chunks():
         for number in range(count):
             if not number % 16:
-                await asyncio.sleep(0)
+                await checkpoint()
             yield chunk_of(number)
 
     return Response(chunks(), mimetype="application/octet-stream")
@@ -513,7 +513,7 @@ def stream_context_async():
     @stream_with_context
     async def chunks():
         yield request.path
-        await asyncio.sleep(0)
+        await checkpoint()
         yield " " + request.args.get("q", "-")
 
     return chunks()

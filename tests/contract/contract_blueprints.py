@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 from collections import defaultdict
+from contextlib import suppress
 from contextvars import ContextVar
+
+import anyio
+from anyio.lowlevel import checkpoint
 
 from asyncflask import (
     Blueprint,
     abort,
+    current_app,
     g,
     has_request_context,
     jsonify,
@@ -199,12 +205,18 @@ async def there(name):
 # -- traced steps: each notes where it runs and which step it can see before it
 
 
+def loop_id():
+    """Which loop this thread runs, asyncio's or trio's; None: none."""
+    with suppress(RuntimeError):
+        return id(asyncio.get_running_loop())
+    with suppress(RuntimeError, KeyError):
+        return id(sys.modules["trio"].lowlevel.current_trio_token())
+    return None
+
+
 def note(name):
     """Append one step to the trace of this request's token; the variable chains it to the step before."""
-    try:
-        loop = id(asyncio.get_running_loop())
-    except RuntimeError:
-        loop = None
+    loop = loop_id()
     seen, in_request = STEP.get(), has_request_context()
     STEP.set(name)
     g.steps = [*g.get("steps", ()), name]
@@ -220,7 +232,7 @@ def make_step(name, kind, passed):
         return values[0] if passed else None
 
     async def async_step(*values):
-        await asyncio.sleep(0)
+        await checkpoint()
         note(name)
         return values[0] if passed else None
 
@@ -242,7 +254,7 @@ def make_traced(kinds):
 
     @blueprint.get("/a")
     async def async_view():
-        await asyncio.sleep(0)
+        await checkpoint()
         note("view")
         return "text"
 
@@ -291,39 +303,49 @@ loops = Blueprint("loops", __name__, url_prefix="/loop")
 
 @loops.get("")
 async def loop_identity():
-    return {"loop": id(asyncio.get_running_loop()), "thread": threading.get_ident()}
+    return {"loop": loop_id(), "thread": threading.get_ident()}
 
 
 @loops.post("/lock")
 async def hold_lock():
-    """Make a lock, hold it beyond this request and have the loop itself release it."""
-    lock = LOOP_STATE["lock"] = asyncio.Lock()
+    """Make a lock, hold it beyond this request and have a task of the loop release it."""
+    lock = LOOP_STATE["lock"] = anyio.Semaphore(1)
     await lock.acquire()
-    asyncio.get_running_loop().call_later(0.05, lock.release)
+    current_app.add_background_task(release_soon, lock)
     return "held"
+
+
+async def release_soon(lock):
+    await anyio.sleep(0.05)
+    lock.release()
 
 
 @loops.get("/lock")
 async def take_lock():
-    async with asyncio.timeout(5), LOOP_STATE["lock"]:
-        return "taken"
+    with anyio.fail_after(5):
+        async with LOOP_STATE["lock"]:
+            return "taken"
 
 
 @loops.post("/queue")
 async def make_queue():
-    LOOP_STATE["queue"] = asyncio.Queue()
+    LOOP_STATE["queue"] = anyio.Event(), []
     return "made"
 
 
 @loops.get("/queue")
 async def take_from_queue():
-    async with asyncio.timeout(5):
-        return await LOOP_STATE["queue"].get()
+    arrival, items = LOOP_STATE["queue"]
+    with anyio.fail_after(5):
+        await arrival.wait()
+    return items.pop()
 
 
 @loops.put("/queue")
 async def put_in_queue():
-    LOOP_STATE["queue"].put_nowait(request.get_data(as_text=True))
+    arrival, items = LOOP_STATE["queue"]
+    items.append(request.get_data(as_text=True))
+    arrival.set()
     return "put"
 
 

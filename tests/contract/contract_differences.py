@@ -8,6 +8,7 @@ DIFFERENCES: dict[tuple[str, str], str] = {
     ("uvicorn-h11", "bad-length-page"): _OWN_PAGE,
     ("uvicorn-httptools", "bad-length-page"): _OWN_PAGE,
     ("hypercorn", "bad-length-page"): _OWN_PAGE,
+    ("hypercorn-trio", "bad-length-page"): _OWN_PAGE,
     ("granian-asgi", "bad-length-page"): _OWN_PAGE,
     ("granian-wsgi", "bad-length-page"): _OWN_PAGE,
     ("gunicorn-asgi", "bad-length-page"): _OWN_PAGE,

@@ -56,6 +56,7 @@ SERVERS = {
     "uvicorn-httptools": Server("asgi", ("uvicorn", "httptools"), f"{UVICORN} --http httptools"),
     # It waits the whole grace period for a connection whose body the application left unread.
     "hypercorn": Server("asgi", ("hypercorn",), f"{HYPERCORN} --graceful-timeout 1"),
+    "hypercorn-trio": Server("asgi", ("hypercorn", "trio"), f"{HYPERCORN} --graceful-timeout 1 --worker-class trio"),
     "granian-asgi": Server("asgi", ("granian",), f"{GRANIAN} --interface asgi"),
     "gunicorn-asgi": Server("asgi", ("gunicorn.workers.gasgi",), f"{GUNICORN} -k asgi"),
     "granian-wsgi": Server("wsgi", ("granian",), f"{GRANIAN} --interface wsgi --blocking-threads 4"),

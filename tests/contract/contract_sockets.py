@@ -8,8 +8,7 @@ from functools import wraps
 import anyio
 import anyio.lowlevel
 
-from asyncflask import Blueprint, Flask, abort, current_app, g, session, websocket
-from asyncflask.websocket import WebsocketDisconnect
+from asyncflask import Blueprint, Flask, WebsocketDisconnect, abort, current_app, g, session, websocket
 
 PIECE = b"x" * 65536
 

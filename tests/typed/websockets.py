@@ -5,9 +5,8 @@ from __future__ import annotations
 
 import typing as t
 
-from asyncflask import Blueprint, Flask, copy_current_websocket_context, websocket
+from asyncflask import Blueprint, Flask, Websocket, copy_current_websocket_context, websocket
 from asyncflask.typing import ResponseReturnValue
-from asyncflask.websocket import Websocket
 
 app = Flask(__name__)
 bp = Blueprint("bp", __name__)

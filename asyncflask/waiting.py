@@ -1,0 +1,158 @@
+"""What asyncio and trio have in forms of their own for those who wait; chosen at each use.
+
+asyncio throws a cancellation in once. On trio each wait meets it until its scope is left: what cleans up is `shielded`.
+"""
+
+from __future__ import annotations
+
+import sys
+import typing as t
+from collections.abc import Awaitable
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext
+from types import TracebackType
+
+from .bridge import current_loop
+
+if t.TYPE_CHECKING:
+    from asyncio import Future, Task
+
+T = t.TypeVar("T")
+
+
+def on_trio() -> bool:
+    """Whether this is code of a task of trio."""
+    if "trio" not in sys.modules:
+        return False
+    from trio.lowlevel import in_trio_task
+
+    return in_trio_task()
+
+
+class Expiry(t.Protocol):
+    """What `timeout` gives: whether the time was over."""
+
+    def expired(self) -> bool:
+        raise NotImplementedError
+
+
+def timeout(seconds: float | None) -> AbstractAsyncContextManager[Expiry]:
+    """asyncio.timeout, or the like of it."""
+    if on_trio():
+        from .trio_loop import Timeout
+
+        return Timeout(seconds)
+    from asyncio import timeout
+
+    return timeout(seconds)
+
+
+class Scope(t.Protocol):
+    """A block of a task that `cancel` ends early, without an error."""
+
+    def cancel(self) -> object:
+        raise NotImplementedError
+
+    def __enter__(self) -> t.Self:
+        raise NotImplementedError
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> bool | None:
+        raise NotImplementedError
+
+
+def cancel_scope() -> Scope:
+    if on_trio():
+        from trio import CancelScope
+
+        return CancelScope()
+    return _TaskScope()
+
+
+class _TaskScope:
+    """asyncio's. Another's cancellation of the task at the same time goes on beyond the block."""
+
+    __slots__ = ("_before", "_is_cancelled", "_task")
+
+    def __init__(self) -> None:
+        self._is_cancelled = False
+        self._task: Task[t.Any] | None = None
+
+    def cancel(self) -> None:
+        if self._task is not None and not self._is_cancelled:
+            self._is_cancelled = True
+            self._task.cancel()
+
+    def __enter__(self) -> t.Self:
+        from asyncio import current_task
+
+        self._task = task = t.cast("Task[t.Any]", current_task())
+        self._before = task.cancelling()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: object, trace: object) -> bool:
+        from asyncio import CancelledError
+
+        task, self._task = t.cast("Task[t.Any]", self._task), None
+        is_over = self._is_cancelled and task.uncancel() <= self._before
+        return is_over and kind is not None and issubclass(kind, CancelledError)
+
+
+_OPEN = nullcontext()
+
+
+def shielded() -> AbstractContextManager[object]:
+    """On trio: a block that cancellations from outside do not reach."""
+    if on_trio():
+        from trio import CancelScope
+
+        return CancelScope(shield=True)
+    return _OPEN
+
+
+async def shield(awaitable: Awaitable[T]) -> T:
+    with shielded():
+        return await awaitable
+
+
+async def pause() -> None:
+    """Let what is ready on the loop go on."""
+    if on_trio():
+        from trio.lowlevel import checkpoint
+
+        await checkpoint()
+        await checkpoint()  # the tasks of one turn go in no order
+    else:
+        from asyncio import sleep
+
+        await sleep(0)
+
+
+class Event:
+    """As asyncio.Event, for tasks of either loop."""
+
+    def __init__(self) -> None:
+        self._is_set = False
+        self._waiters: list[Future[None]] = []
+
+    def is_set(self) -> bool:
+        return self._is_set
+
+    def clear(self) -> None:
+        self._is_set = False
+
+    def set(self) -> None:
+        self._is_set = True
+        for waiter in self._waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    async def wait(self) -> t.Literal[True]:
+        if not self._is_set:
+            waiter: Future[None] = current_loop().create_future()
+            self._waiters.append(waiter)
+            try:
+                await waiter
+            finally:
+                self._waiters.remove(waiter)
+        return True
