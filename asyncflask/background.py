@@ -33,7 +33,7 @@ NO_LIMIT = 1 << 62  # of those that wait for a thread
 # Seconds that cancelled tasks get to clean up. A thread cannot be stopped: it is left behind, until the process ends.
 CLEAN_UP = 1
 # The latter two would end the loop, and not just the task.
-Failure: tuple[type[BaseException], ...] = (Exception, SystemExit, KeyboardInterrupt)
+Failure: tuple[type[Exception], type[SystemExit], type[KeyboardInterrupt]] = (Exception, SystemExit, KeyboardInterrupt)
 
 
 def tasks_of(app: t.Any) -> BackgroundTasks:
@@ -50,7 +50,7 @@ class ThreadHome(Home):
 
     def __init__(self, mailbox: Mailbox, pool: WorkerPool) -> None:
         super().__init__(mailbox, None)
-        self.pool = pool
+        self.pool: WorkerPool = pool
 
     @property
     def lane(self) -> RequestLane:

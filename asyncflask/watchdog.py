@@ -70,7 +70,7 @@ class Watchdog:
                 self.logger.warning("The event loop was held for %.0f ms.", (time.monotonic() - asked) * 1000)
 
     def _report(self) -> bool:
-        """Log what the loop's thread is at. False if that is nothing: it waits for the interpreter's lock or for I/O."""
+        """Log what the loop's thread is at. False if it is idle: it waits for I/O, or for the interpreter's lock."""
         frame = sys._current_frames().get(self.thread_id)
         if frame is None or _is_idle(frame):
             return False

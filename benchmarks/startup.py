@@ -1,4 +1,4 @@
-"""What it costs to begin: `import asyncflask` against `import flask`, and the memory of an application that said hello."""
+"""What it costs to begin: the import, beside Flask's, and the memory of an application that said hello."""
 
 from __future__ import annotations
 

@@ -16,19 +16,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-from asyncflask import (
-    Blueprint,
-    Flask,
-    WebsocketDisconnect,
-    abort,
-    json,
-    redirect,
-    render_template,
-    request,
-    session,
-    url_for,
-    websocket,
-)
+from asyncflask import Blueprint, Flask, abort, json, redirect, render_template, request, session, url_for, websocket
 from asyncflask.typing import ResponseReturnValue
 
 from .hub import Event, Hub, HubDown, Person, Subscription, be_in
@@ -141,28 +129,23 @@ def make_person() -> Person:
 
 
 async def take_part(one: Talk) -> None:
+    """Until the person leaves; a WebsocketDisconnect, of any of its tasks, is the end that it should be."""
     with one.hub.subscribe(one.room) as events:
         async with be_in(one.hub, one.room, one.me), asyncio.TaskGroup() as group:
             forwarding = group.create_task(forward(one, events))
-            await listen(one)
+            async for message in websocket:
+                await answer(one, message)
             forwarding.cancel()
-
-
-async def listen(one: Talk) -> None:
-    with suppress(WebsocketDisconnect):  # while it is answered
-        async for message in websocket:
-            await answer(one, message)
 
 
 async def forward(one: Talk, events: Subscription) -> None:
     """All that is heard in the room; and anew what can be recalled, whenever something may have been missed."""
-    with suppress(WebsocketDisconnect):
-        await websocket.send_json(await make_welcome(one))
-        async for event in events:
-            if event["type"] in ("online", "lost"):
-                await websocket.send_json(await make_welcome(one))
-            if event["type"] != "online":
-                await websocket.send_json(event)
+    await websocket.send_json(await make_welcome(one))
+    async for event in events:
+        if event["type"] in ("online", "lost"):
+            await websocket.send_json(await make_welcome(one))
+        if event["type"] != "online":
+            await websocket.send_json(event)
 
 
 async def make_welcome(one: Talk) -> Event:
