@@ -311,8 +311,11 @@ class Exchange:
         body = response.response
         harmless = not hasattr(body, "close") or isinstance(body, FileWrapper)
         if response._on_close or not (harmless or (exhausted and isinstance(body, GeneratorType))):
-            await self.ctx.call((THREAD, response.close))
-            await self.ctx.go(LOOP)
+            with shielded():
+                try:
+                    await self.ctx.call((THREAD, response.close))
+                finally:
+                    await self.ctx.go(LOOP)
         else:
             response.close()
 

@@ -53,6 +53,9 @@ async def _serve(app: Flask, websocket: Websocket, scope: Scope) -> None:
     ctx.cookie = _raw_header(scope, b"cookie") or ""
     if not _is_allowed_origin(app, scope):
         websocket.routing_exception = Forbidden("The websocket was opened from another origin.")
+        # Where a proxy rewrites Host, this is how one finds out.
+        origin, host = (_raw_header(scope, name) for name in (b"origin", b"host"))
+        app.logger.info("A websocket was refused: its origin is %r, and Host %r.", origin, host)
     elif app._plan(None).matches_on_loop:
         ctx.match_request()
         _let_environ_go(websocket)

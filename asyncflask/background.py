@@ -39,7 +39,7 @@ Failure: tuple[type[Exception], type[SystemExit], type[KeyboardInterrupt]] = (Ex
 def tasks_of(app: t.Any) -> BackgroundTasks:
     tasks: BackgroundTasks | None = vars(app).get("_background_tasks")
     if tasks is None:
-        tasks = vars(app)["_background_tasks"] = BackgroundTasks(app)
+        tasks = vars(app).setdefault("_background_tasks", BackgroundTasks(app))
     return tasks
 
 
@@ -145,11 +145,15 @@ class _Run:
         self.is_complete = False
         self.is_lost = False
 
+    def begin(self) -> t.Any:
+        """Where the work belongs. What is lost and still waits for a thread is never begun."""
+        return None if self.is_lost else self.call()
+
     async def complete(self) -> None:
         """In an application context of its own: what `g` has of the request's is torn down with the request."""
         try:
             async with self.app.app_context():
-                await LoopHost().call((kind_of(self.call), self.call))
+                await LoopHost().call((kind_of(self.call), self.begin))
         except Failure as error:
             text = f"Exception in background task {self.name!r}"
             await report_error(self.app, got_background_exception, error, text)

@@ -35,7 +35,7 @@ from .signals import (
     websocket_started,
     websocket_tearing_down,
 )
-from .steps import DRIVEN, LOOP, THREAD, Host, drive, emit, is_async
+from .steps import DRIVEN, LOOP, THREAD, Host, drive, emit, emit_to_end, is_async
 from .workers import RequestLane
 
 if t.TYPE_CHECKING:
@@ -251,7 +251,7 @@ class AppContext(Context):
         finally:
             self._unbind()
         if appcontext_popped.receivers:
-            await emit(host, appcontext_popped, self.app)
+            await emit_to_end(host, appcontext_popped, self.app)
 
 
 def _reset(var: ContextVar[t.Any], tokens: list[Token[t.Any]], index: int = -1) -> int:

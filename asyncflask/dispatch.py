@@ -24,7 +24,7 @@ from .globals import _cv_app, _cv_request, _no_req_msg
 from .plan import AsyncStage, Plan, make_session_step, make_step
 from .responding import answers_natively, call_response
 from .signals import appcontext_tearing_down, request_finished, websocket_finished
-from .steps import ANYWHERE, DRIVEN, LOOP, THREAD, Host, Step, call_to_end, drive, emit, finish_receivers
+from .steps import ANYWHERE, DRIVEN, LOOP, THREAD, Host, Step, call_to_end, drive, emit, emit_to_end, finish_receivers
 
 if t.TYPE_CHECKING:
     from .app import Flask
@@ -264,14 +264,14 @@ def propagates(app: Flask) -> bool:
 async def do_teardown_request(ctx: RequestContext, exc: BaseException | None) -> None:
     await _tear_down(ctx, ctx.app, ctx.plan.teardown, exc)
     if ctx.tearing_down.receivers:
-        await emit(ctx, ctx.tearing_down, ctx.app, exc=exc)
+        await emit_to_end(ctx, ctx.tearing_down, ctx.app, exc=exc)
 
 
 async def do_teardown_appcontext(host: t.Any, exc: BaseException | None) -> None:
     app: Flask = host.app
     await _tear_down(host, app, app._plan(None).app_teardown, exc)
     if appcontext_tearing_down.receivers:
-        await emit(host, appcontext_tearing_down, app, exc=exc)
+        await emit_to_end(host, appcontext_tearing_down, app, exc=exc)
 
 
 async def _tear_down(host: Host, app: Flask, steps: tuple[Step, ...], exc: BaseException | None) -> None:

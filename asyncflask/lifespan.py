@@ -51,8 +51,8 @@ MESSAGE_LENGTH = 200  # characters
 
 def lifespan_of(app: t.Any) -> Lifespan:
     lifespan: Lifespan | None = vars(app).get("_lifespan")
-    if lifespan is None:
-        lifespan = vars(app)["_lifespan"] = Lifespan(app)
+    if lifespan is None:  # threads that ask for the first time at once get the same one
+        lifespan = vars(app).setdefault("_lifespan", Lifespan(app))
     return lifespan
 
 
@@ -92,16 +92,18 @@ class Lifespan:
         self._event.clear()
         self.state.update(state or {})
         self._listener.start(current_loop())
-        self._life = _Life(self.app)
+        life = self._life = _Life(self.app)
         try:
-            await self._life.begin()
+            await life.begin()
+            if self._life is not life:
+                raise RuntimeError("The application was shut down during its startup.")
         except BaseException:
             self._life = None
             self._listener.stop()
             raise
         if state is not None:
             state.update(self.state)
-        self._watchdog = watch(self.app, self._life.loop)
+        self._watchdog = watch(self.app, life.loop)
 
     async def shutdown(self) -> None:
         """Raises what a hook raised, an ExceptionGroup of several, after all have run."""
@@ -209,6 +211,8 @@ class _Life(LoopHost):
         try:
             await self.begun.wait()
         except BaseException:
+            self.is_abandoned = True
+            self.stop.set()  # for a hook that swallows the cancellation
             if not getattr(self.task, "cancelling", bool)():  # a second one would disturb the winding down
                 self.task.cancel()
             with CancelScope(shield=True):
@@ -312,7 +316,12 @@ async def _finish(generator: t.Any) -> None:
 
 async def _close(generator: t.Any) -> None:
     if hasattr(generator, "aclose"):
-        await generator.aclose()
+        try:
+            await generator.aclose()
+        except BaseExceptionGroup as group:  # asyncio's TaskGroup takes its GeneratorExit for an error
+            errors = group.split(GeneratorExit)[1]
+            if errors is not None:
+                raise errors from None
     elif hasattr(generator, "close"):
         await run_in_thread(generator.close)
 

@@ -1,7 +1,10 @@
-"""Other applications below a path: ASGI or WSGI, on either face, by a2wsgi where the two differ.
+"""Other applications below a path: ASGI or WSGI, on either face.
 
-The mounted application sees its path as an ASGI or WSGI mount point (`root_path`, SCRIPT_NAME). Hooks of ours do not
-run for it. An ASGI application's lifespan is part of ours.
+The mounted application sees its path as an ASGI or WSGI mount point (`root_path`, SCRIPT_NAME). Hooks of ours do not run
+for it. An ASGI application's lifespan is part of ours. Where the two worlds differ
+
+    a WSGI application over ASGI is what wraps `wsgi_app` of an application of ours: it stands behind our own edge
+    an ASGI application under WSGI is held a conversation with, from the server's thread (transport.py)
 """
 
 from __future__ import annotations
@@ -9,90 +12,101 @@ from __future__ import annotations
 import inspect
 import typing as t
 from collections.abc import AsyncIterator, Iterable
+from contextvars import copy_context
 from functools import cached_property
+from weakref import ref
 
-from .environ import decode, merge_headers, path_info
+from .environ import build_scope, decode, path_info
 
 if t.TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
+    from .app import Flask
     from .native import Native
-    from .typing import ASGIApp, Message, Receive, Scope, Send
+    from .transport import Conversation
+    from .typing import ASGIApp, Receive, Scope, Send
+
+CLEAN_UP = 1  # second, for an application that goes on after it has said that its shutdown is complete
 
 
 class Mount:
     """An application below `path`."""
 
-    def __init__(self, path: str, app: t.Any, threads: int) -> None:
+    def __init__(self, path: str, app: t.Any, owner: Native) -> None:
         self.path = path
         self.app = app
-        self.threads = threads
+        self._owner = ref(owner)
         self.speaks_asgi: bool = _speaks_asgi(app)
         self.state: dict[str, t.Any] = {}
+
+    @property
+    def owner(self) -> Flask:
+        return t.cast("Flask", self._owner())
 
     @cached_property
     def asgi(self) -> ASGIApp:
         if self.speaks_asgi:
             return t.cast("ASGIApp", self.app)
-        from a2wsgi import WSGIMiddleware
+        from .app import Flask
 
-        return t.cast("ASGIApp", WSGIMiddleware(self.app, workers=self.threads))
-
-    @cached_property
-    def wsgi(self) -> WSGIApplication:
-        if not self.speaks_asgi:
-            return t.cast("WSGIApplication", self.app)
-        from a2wsgi import ASGIMiddleware
-
-        from .bridge import background_loop
-
-        return t.cast("WSGIApplication", ASGIMiddleware(self.app, loop=background_loop()))
+        host: t.Any = Flask(f"mounted at {self.path}", static_folder=None, root_path=self.owner.root_path)
+        host.wsgi_app = self.app
+        host.config["BODY_TIMEOUT"] = self.owner.config["BODY_TIMEOUT"]
+        host._workers = self.owner._workers
+        return t.cast("ASGIApp", host)
 
     async def call_asgi(self, scope: Scope, receive: Receive, send: Send) -> None:
-        scope = {**scope, "root_path": scope.get("root_path", "").rstrip("/") + self.path}
+        root = scope.get("root_path", "").rstrip("/")
+        # Not every server writes its `root_path` before the path, as ASGI wants it.
+        scope = {**scope, "path": root + path_info(scope), "root_path": root + self.path}
         if self.state:
             scope["state"] = self.state.copy()
-        if not self.speaks_asgi:  # as our own environ: each header once, and none that poses as another
-            merged = merge_headers(scope["headers"])
-            scope["headers"] = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in merged.items()]
         await self.asgi(scope, receive, send)
 
     def call_wsgi(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         raw = self.path.encode().decode("latin-1")
         environ["SCRIPT_NAME"] = environ.get("SCRIPT_NAME", "").rstrip("/") + raw
         environ["PATH_INFO"] = environ.get("PATH_INFO", "")[len(raw) :]
-        return self.wsgi(environ, start_response)
+        if not self.speaks_asgi:
+            return t.cast("WSGIApplication", self.app)(environ, start_response)
+        from .mounted_call import call_from_wsgi
+
+        scope = {**build_scope(environ), "state": self.state.copy()}
+        return call_from_wsgi(self.app, scope, environ, start_response, self.owner.logger)
 
     async def live(self) -> AsyncIterator[None]:
         """The application's lifespan, as a `while_serving` function. One that has none is left alone."""
-        import asyncio
+        from anyio import move_on_after
 
-        to_app: asyncio.Queue[Message] = asyncio.Queue()
-        from_app: asyncio.Queue[Message] = asyncio.Queue()
+        from .transport import Conversation
+
+        self.state.clear()
         scope = {"type": "lifespan", "asgi": {"version": "3.0", "spec_version": "2.0"}, "state": self.state}
-
-        async def run() -> None:
-            try:
-                await self.app(scope, to_app.get, from_app.put)
-            except Exception:  # ASGI: such an application does not know the protocol
-                from_app.put_nowait({"type": "unsupported"})
-            else:
-                from_app.put_nowait({"type": "ended"})
-
-        async def ask(phase: str) -> None:
-            to_app.put_nowait({"type": f"lifespan.{phase}"})
-            answer = await from_app.get()
-            if answer["type"] == f"lifespan.{phase}.failed":
-                raise RuntimeError(f"The application mounted at {self.path!r}: {phase} failed: {answer.get('message')}")
-
-        task = asyncio.create_task(run())
+        conversation = Conversation(self.app, scope)
+        conversation.begin(copy_context())
         try:
-            await ask("startup")
+            knows_lifespan = await self._ask(conversation, "startup")
             yield
-            if not task.done():
-                await ask("shutdown")
+            if knows_lifespan:
+                await self._ask(conversation, "shutdown")
+                with move_on_after(CLEAN_UP):
+                    await conversation.close()
+                conversation.raise_error()
         finally:
-            task.cancel()
+            await conversation.abort()
+
+    async def _ask(self, conversation: Conversation, phase: str) -> bool:
+        """Whether it answered. Raises what it says that went wrong."""
+        conversation.tell({"type": f"lifespan.{phase}"})
+        answer = await conversation.take()
+        if answer is None:
+            # ASGI: an exception instead of the first answer means that it does not know the protocol.
+            if phase == "shutdown" or not isinstance(conversation.error, Exception):
+                conversation.raise_error()
+            return False
+        if answer["type"] == f"lifespan.{phase}.failed":
+            raise RuntimeError(f"The application mounted at {self.path!r}: {phase} failed: {answer.get('message')}")
+        return True
 
 
 def _speaks_asgi(app: t.Any) -> bool:
@@ -106,17 +120,19 @@ def mount(owner: Native, path: str, app: t.Any) -> None:
         raise ValueError(f"A mount's path begins with a slash, has a name and no slash at its end, not {path!r}.")
     if path in owner.mounts:
         raise ValueError(f"Something is mounted at {path!r} already.")
-    mounted = Mount(path, app, t.cast(t.Any, owner).config["WORKER_THREADS"])
+    mounted = Mount(path, app, owner)
     # The longest path first.
     owner.mounts = dict(sorted([*owner.mounts.items(), (path, mounted)], key=lambda item: -len(item[0])))
     if mounted.speaks_asgi:
         owner.while_serving_funcs.append(mounted.live)
 
 
-def find_mount(mounts: dict[str, Mount], head: t.Any) -> Mount | None:
+def find_mount(owner: Native, head: t.Any) -> Mount | None:
     """What is mounted where the scope or environ `head` points; the longest path wins."""
+    if head.get("type") == "http" and "wsgi_app" in vars(owner):
+        return None  # what wraps `wsgi_app` comes first, for who is mounted too
     path = path_info(head) if "path" in head else decode(head.get("PATH_INFO", ""))
-    return next((mount for mount in mounts.values() if _is_below(mount.path, path)), None)
+    return next((mount for mount in owner.mounts.values() if _is_below(mount.path, path)), None)
 
 
 def _is_below(mount: str, path: str) -> bool:

@@ -182,7 +182,7 @@ class Native(Scaffold):
         """What is mounted where the request's scope or environ points."""
         from .mounting import find_mount
 
-        return find_mount(self.mounts, head)
+        return find_mount(self, head)
 
     # Tests
 

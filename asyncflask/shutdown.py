@@ -85,7 +85,7 @@ class Listener:
         """In any thread. Listens for each signal that has a handler by now and is not listened for yet."""
         for number in SIGNALS:
             handler = signal.getsignal(number)
-            if callable(handler) and handler != self._handle and not _is_pythons(handler):
+            if callable(handler) and not self._is_reached_by(number, handler) and not _is_pythons(handler):
                 self.handlers[number] = handler
                 if not _set_handler(number, self._handle):
                     del self.handlers[number]
@@ -98,8 +98,21 @@ class Listener:
             self.task.cancel()
             self.task = None
         for number, handler in tuple(self.handlers.items()):
-            if signal.getsignal(number) != self._handle or _set_handler(number, handler):
+            current = signal.getsignal(number)
+            if current == self._handle:
+                is_free = _set_handler(number, handler)
+            else:  # another application's, begun after us, may pass on to us: then we stay to pass on as well
+                is_free = not self._is_reached_by(number, current)
+            if is_free:
                 del self.handlers[number]
+
+    def _is_reached_by(self, number: int, handler: t.Any) -> bool:
+        """Whether `handler` is ours, or comes to it by way of other listeners."""
+        while isinstance(listener := getattr(handler, "__self__", None), Listener):
+            if listener is self:
+                return True
+            handler = listener.handlers.get(number)
+        return False
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         self.on_end()

@@ -126,19 +126,19 @@ class Host:
         return await result
 
 
-async def call_to_end(host: Host, step: Step, *args: t.Any) -> t.Any:
+async def call_to_end(host: Host, step: Step, *args: t.Any, **kwargs: t.Any) -> t.Any:
     """`host.call` for what cleans up: once a task of trio is cancelled, it would be cut short at its first wait."""
     if "trio" not in sys.modules:
-        return await host.call(step, *args)
+        return await host.call(step, *args, **kwargs)
     sheltered = step[0], partial(_shield_result, step[1])
     if host.moves:  # a block on the loop could end in the thread
-        return await host.call(sheltered, *args)
+        return await host.call(sheltered, *args, **kwargs)
     with shielded():
-        return await host.call(sheltered, *args)
+        return await host.call(sheltered, *args, **kwargs)
 
 
-def _shield_result(f: Callable[..., t.Any], *args: t.Any) -> t.Any:
-    result = f(*args)
+def _shield_result(f: Callable[..., t.Any], *args: t.Any, **kwargs: t.Any) -> t.Any:
+    result = f(*args, **kwargs)
     return shield(result) if hasattr(result, "__await__") else result
 
 
@@ -149,8 +149,19 @@ async def settle(result: t.Any) -> t.Any:
 
 async def emit(host: Host, signal: Signal, sender: t.Any, **values: t.Any) -> None:
     """Send a signal: sync receivers at once (they are short), async ones on the loop."""
-    for receiver in () if signal.is_muted else signal.receivers_for(sender):
-        await host.call((LOOP if is_async(receiver) else ANYWHERE, receiver), sender, **values)
+    for step in _steps_of(signal, sender):
+        await host.call(step, sender, **values)
+
+
+async def emit_to_end(host: Host, signal: Signal, sender: t.Any, **values: t.Any) -> None:
+    """A signal of cleaning up."""
+    for step in _steps_of(signal, sender):
+        await call_to_end(host, step, sender, **values)
+
+
+def _steps_of(signal: Signal, sender: t.Any) -> list[Step]:
+    receivers = () if signal.is_muted else signal.receivers_for(sender)
+    return [(LOOP if is_async(receiver) else ANYWHERE, receiver) for receiver in receivers]
 
 
 def tell(app: Flask, signal: Signal, **values: t.Any) -> None:

@@ -118,11 +118,11 @@ class StoredSessionInterface(SessionInterface):
         if stored.accessed:
             response.vary.add("Cookie")
         value = self._encode(stored) if stored and stored.modified else None  # its errors are not the store's
-        with self._handling_failure(app):
-            if stored:
+        if stored:
+            with self._handling_failure(app):
                 await self._keep(app, stored, value, response)
-            elif stored.modified:
-                await self._forget(app, stored, response)
+        elif stored.modified:
+            await self._forget(app, stored, response)
 
     async def _keep(self, app: Flask, session: StoredSession, value: bytes | None, response: Response) -> None:
         """The cookie comes last: it never names a session that was not saved."""
@@ -141,7 +141,8 @@ class StoredSessionInterface(SessionInterface):
 
     async def _forget(self, app: Flask, session: StoredSession, response: Response) -> None:
         session.regenerate()
-        await self._delete_old(session)
+        with self._handling_failure(app):
+            await self._delete_old(session)
         response.delete_cookie(self.get_cookie_name(app), **self._get_cookie_options(app))
         response.vary.add("Cookie")
 

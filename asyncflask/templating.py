@@ -157,7 +157,8 @@ def _async_environment(app: Flask) -> BaseEnvironment:
     environment = app.jinja_env
     twin: BaseEnvironment | None = vars(environment).get(_ASYNC_TWIN)
     if twin is None:
-        twin = environment.overlay(enable_async=True)
+        # A cache of bytecode knows templates by their source alone, and would mix up the two kinds of code.
+        twin = environment.overlay(enable_async=True, bytecode_cache=None)
         setattr(environment, _ASYNC_TWIN, twin)
     twin.auto_reload = environment.auto_reload  # `app.debug` sets it at any time
     return twin

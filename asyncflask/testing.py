@@ -167,9 +167,11 @@ class FlaskClient(Client):
                 request = copy(given)
                 request.environ = self._copy_environ(request.environ)
                 return request
-        return self._build_request(args, kwargs)
+        return self._request_from_builder_args(args, kwargs)
 
-    def _build_request(self, args: tuple[t.Any, ...], kwargs: dict[str, t.Any]) -> BaseRequest:
+    def _request_from_builder_args(  # Flask's name: Flask-SocketIO's client calls it
+        self, args: tuple[t.Any, ...], kwargs: dict[str, t.Any]
+    ) -> BaseRequest:
         environ_base = self._copy_environ(kwargs.pop("environ_base", {}))
         with closing(EnvironBuilder(self.application, *args, environ_base=environ_base, **kwargs)) as builder:
             return builder.get_request()

@@ -12,6 +12,7 @@ from concurrent.futures import Executor, Future
 from contextlib import suppress
 from contextvars import Context, copy_context
 from functools import partial
+from logging import getLogger
 from types import TracebackType
 
 import trio
@@ -137,7 +138,7 @@ class TrioLoop:
 
     def call_soon_threadsafe(self, call: Callable[[], object]) -> None:
         """Raises RuntimeError where the run has ended."""
-        self.token.run_sync_soon(call)
+        self.token.run_sync_soon(_call, call)
 
     call_soon = call_soon_threadsafe
 
@@ -165,6 +166,13 @@ class TrioLoop:
     def _pass_on(self, future: TrioFuture[T], done: Future[T]) -> None:
         with suppress(RuntimeError):  # the run has ended: nobody waits any more
             self.call_soon_threadsafe(partial(future._settle, done.result))
+
+
+def _call(call: Callable[[], object]) -> None:
+    try:
+        call()
+    except Exception:  # which would end trio; asyncio's loop logs it, too
+        getLogger("asyncflask").exception("Exception in a call for the loop")
 
 
 async def _call_later(delay: float, call: Callable[..., object], args: tuple[t.Any, ...]) -> None:

@@ -17,7 +17,7 @@ sys.path.insert(0, str(HERE / "contract"))
 
 from contract_servers import APP, SERVERS, ServerClient, is_installed  # noqa: E402  # it is found from here on
 
-ASGI_SERVERS = ("uvicorn-h11", "uvicorn-httptools", "hypercorn", "granian-asgi", "gunicorn-asgi")
+ASGI_SERVERS = ("uvicorn-h11", "uvicorn-httptools", "hypercorn", "hypercorn-trio", "granian-asgi", "gunicorn-asgi")
 WSGI_SERVERS = ("gunicorn-gthread", "waitress")
 PATIENCE = 5
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 import typing as t
 from collections.abc import AsyncIterator, Iterator
+
+import anyio
 
 from asyncflask import Flask, Response, nonblocking, request, stream_with_context
 
@@ -74,7 +75,7 @@ async def wait_with_body() -> str:
 async def _wait_long(name: str) -> str:
     events.append(f"{name} begins")
     try:
-        await asyncio.sleep(LONG)
+        await anyio.sleep(LONG)
     finally:
         events.append(f"{name} ends")
     return "waited"
@@ -92,7 +93,7 @@ def sync_wait() -> str:
 async def ask() -> str:
     events.append("ask begins")
     while not await request.is_disconnected():  # noqa: ASYNC110  # that is what it is for
-        await asyncio.sleep(0.01)
+        await anyio.sleep(0.01)
     events.append("ask ends")
     return "left"
 
@@ -122,7 +123,7 @@ async def stream(kind: str) -> Response:
     async def wait_for_news() -> AsyncIterator[str]:
         try:
             yield "piece"
-            await asyncio.sleep(LONG)
+            await anyio.sleep(LONG)
         finally:
             events.append(f"closed {request.path}")
 

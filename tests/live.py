@@ -19,7 +19,7 @@ sys.path.insert(0, str(TESTS / "contract"))  # the helpers for real servers
 
 from contract_servers import APP, ENVIRONMENT, SERVERS, ServerClient, find_free_port  # noqa: E402
 
-ASGI = ("uvicorn-h11", "uvicorn-httptools", "hypercorn", "granian-asgi", "gunicorn-asgi")
+ASGI = ("uvicorn-h11", "uvicorn-httptools", "hypercorn", "hypercorn-trio", "granian-asgi", "gunicorn-asgi")
 PATIENCE = 10
 
 

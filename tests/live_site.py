@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import tempfile
 import time
 from functools import cache
+
+import anyio
 
 from asyncflask import Flask, Response, ServerSentEvent, request, send_file, sse
 
@@ -30,7 +31,7 @@ async def async_events(count):
             for number in range(int(request.last_event_id or 0) + 1, ENDLESS):
                 yield ServerSentEvent({"number": number, "path": request.path}, id=str(number))
                 if number >= count:
-                    await asyncio.sleep(60)
+                    await anyio.sleep(60)
         finally:
             closed.append(request.path)
 

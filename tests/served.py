@@ -21,6 +21,7 @@ from contract_servers import APP, SERVERS, find_free_port  # noqa: E402
 PATIENCE = 15
 MORE_SERVERS = {
     "hypercorn-alone": SERVERS["hypercorn"].command + " --workers 0",
+    "hypercorn-trio-alone": SERVERS["hypercorn-trio"].command + " --workers 0",
     "uvicorn-off": SERVERS["uvicorn-h11"].command + " --lifespan off",
     "gunicorn-two": SERVERS["gunicorn-sync"].command + " --workers 2",
     "gunicorn-preload": SERVERS["gunicorn-sync"].command + " --workers 2 --preload",

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import time
+
+import anyio
 
 from asyncflask import Flask, current_app
 
@@ -56,7 +57,7 @@ async def stream():
     async def pieces():
         yield f"{os.getpid()}\n"
         while not app.shutdown_event.is_set():  # noqa: ASYNC110  # as people write it
-            await asyncio.sleep(0.02)
+            await anyio.sleep(0.02)
         yield "end\n"
 
     return pieces()
@@ -86,11 +87,11 @@ def sync_stream():
 @app.get("/tasks")
 def begin_tasks():
     async def quick():
-        await asyncio.sleep(0.1)
+        await anyio.sleep(0.1)
         say("quick is done")
 
     async def slow():
-        await asyncio.sleep(60)
+        await anyio.sleep(60)
 
     def stuck():
         time.sleep(60)

@@ -34,7 +34,7 @@ FLOORS = (
     *("app", "__init__"),
     # tools
     *("discovery", "envfiles", "commands", "listening", "devserver", "reloading", "debugger", "serving"),
-    *("transport", "testing", "connections", "async_testing", "pytest_plugin", "shell", "cli"),
+    *("transport", "mounted_call", "testing", "connections", "async_testing", "pytest_plugin", "shell", "cli"),
     *("__main__", "as_flask"),
 )
 FILES = {

@@ -7,7 +7,7 @@ import json
 import re
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -37,6 +37,10 @@ class CutOffHub(LocalHub):
     async def recall(self, room):
         self.check()
         return await super().recall(room)
+
+    async def enter(self, room, person):
+        with suppress(HubDown):
+            await super().enter(room, person)
 
     def check(self):
         if not self.online:
@@ -334,6 +338,16 @@ class TestRoom:
             await ann.send_json(type="say", id="m-1", text="Anybody?")
             assert (await hear(ann, "message"))["id"] == "m-1"
 
+    async def test_a_hub_that_comes_back_without_a_word(self, app, monkeypatch):
+        monkeypatch.setattr("examples.live.chat.PAUSE", 0.01)
+        hub = app.extensions["hub"]
+        client = await enter(app, "Ann")
+        hub.online = False
+        async with client.websocket("/room/lobby/socket") as ann:
+            await hear(ann, "offline")
+            hub.online = True
+            await hear(ann, "welcome")
+
     async def test_who_leaves_before_the_answer_is_no_error(self, app, caplog):
         async with seat(app, "Ann") as ann:
             await ann.send("{")
@@ -396,16 +410,19 @@ class TestDashboard:
             await hub.publish({"type": "message", "id": "m-3"}, FEED, keep=True)
             assert (await next_event(stream, "message"))["id"] == "m-3"
 
-    async def test_while_the_hub_is_away(self, app):
+    async def test_while_the_hub_is_away(self, app, monkeypatch):
+        monkeypatch.setattr("examples.live.hub.PAUSE", 0.01)
         hub = app.extensions["hub"]
         client = app.async_test_client()
         async with client.stream("GET", "/dashboard/numbers") as numbers:
             await next_event(numbers, "pulse")
             hub.switch(False)
             await next_event(numbers, "offline")
+            await LocalHub.publish(hub, {"type": "message", "id": "m-1"}, FEED, keep=True)
             async with client.stream("GET", "/dashboard/feed") as feed:
                 await feed.receive()
-            hub.switch(True)
+                hub.switch(True)
+                assert (await next_event(feed, "message"))["id"] == "m-1"
             await next_event(numbers, "online")
             await next_event(numbers, "pulse")
 

@@ -20,7 +20,7 @@ from upstream.archive import fetch, locate_cache, unpack
 from upstream.suites import FLASK_HASH, FLASK_VERSION
 
 ROOT = Path(__file__).resolve().parent.parent
-OURS = [ROOT / "asyncflask", ROOT / "examples" / "tour", ROOT / "tests" / "typed"]
+OURS = [ROOT / "asyncflask", ROOT / "examples" / "tour", ROOT / "examples" / "live", ROOT / "tests" / "typed"]
 MARK = re.compile(r"# error: (?P<mypy>\S+) (?P<pyright>\S+)")
 ENVIRONMENT = {
     **os.environ,

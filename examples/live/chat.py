@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 from asyncflask import Blueprint, Flask, abort, json, redirect, render_template, request, session, url_for, websocket
 from asyncflask.typing import ResponseReturnValue
 
-from .hub import Event, Hub, HubDown, Person, Subscription, be_in
+from .hub import PAUSE, Event, Hub, HubDown, Person, Subscription, be_in
 from .serving import get_hub, get_pulse
 
 LONGEST_TEXT = 500  # characters
@@ -140,12 +140,19 @@ async def take_part(one: Talk) -> None:
 
 async def forward(one: Talk, events: Subscription) -> None:
     """All that is heard in the room; and anew what can be recalled, whenever something may have been missed."""
-    await websocket.send_json(await make_welcome(one))
+    await greet(one)
     async for event in events:
         if event["type"] in ("online", "lost"):
-            await websocket.send_json(await make_welcome(one))
+            await greet(one)
         if event["type"] != "online":
             await websocket.send_json(event)
+
+
+async def greet(one: Talk) -> None:
+    while (event := await make_welcome(one))["type"] == "offline":
+        await websocket.send_json(event)
+        await asyncio.sleep(PAUSE)
+    await websocket.send_json(event)
 
 
 async def make_welcome(one: Talk) -> Event:

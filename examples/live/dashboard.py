@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from asyncflask import Blueprint, Flask, Response, ServerSentEvent, render_template, request, sse
 
 from .chat import FEED
-from .hub import KEPT, Event, Hub, HubDown
+from .hub import KEPT, Event, Hub, recall_surely
 from .pulse import PULSES, Pulse
 from .serving import get_hub, get_pulse
 
@@ -71,9 +71,6 @@ def send_once(message: Event, sent: deque[str]) -> ServerSentEvent:
 
 
 async def recall_after(hub: Hub, id: str) -> list[Event]:
-    try:
-        messages = await hub.recall(FEED)
-    except HubDown:
-        return []  # it will be told when the hub is back
+    messages = await recall_surely(hub, FEED)
     ids = [message["id"] for message in messages]
     return messages[ids.index(id) + 1 :] if id in ids else messages

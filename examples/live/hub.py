@@ -12,12 +12,19 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, contextmanager
+from contextlib import (
+    AbstractAsyncContextManager,
+    AbstractContextManager,
+    asynccontextmanager,
+    contextmanager,
+    suppress,
+)
 from typing import Any, Protocol, TypedDict
 
 KEPT = 50  # events for each room
 ROOMS_KEPT = 1000
 WAITING = 100  # events for each subscriber
+PAUSE = 1.0  # seconds until a hub that could not be reached is asked again
 
 Event = dict[str, Any]
 
@@ -35,7 +42,7 @@ class HubDown(ConnectionError):
 
 
 class Hub(Protocol):
-    """What the application needs. `publish`, `recall` and `list_people` raise HubDown."""
+    """What the application needs. `publish`, `recall` and `list_people` raise HubDown, `enter` and `leave` never."""
 
     def serve(self) -> AbstractAsyncContextManager[None]: ...
 
@@ -114,6 +121,14 @@ async def be_in(hub: Hub, room: str, person: Person) -> AsyncIterator[None]:
         yield
     finally:
         await hub.leave(room, person)
+
+
+async def recall_surely(hub: Hub, room: str) -> list[Event]:
+    """What is kept, once the hub can be reached."""
+    while True:
+        with suppress(HubDown):
+            return await hub.recall(room)
+        await asyncio.sleep(PAUSE)
 
 
 class LocalHub:

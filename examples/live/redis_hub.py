@@ -136,6 +136,7 @@ class RedisHub:
             except FAILURES as error:
                 delay = FIRST_DELAY if self._online else min(2 * delay, LAST_DELAY)
                 self._go_offline(error)
+                await self._redis.connection_pool.disconnect(inuse_connections=False)  # the idle ones are dead, too
             await asyncio.sleep(delay * random.uniform(0.5, 1))  # not all processes at the same moment
 
     async def _relay(self, pubsub: PubSub) -> None:

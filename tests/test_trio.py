@@ -1,0 +1,908 @@
+"""The same application on trio: requests played by hand in `trio.run`. Real servers: the rows `hypercorn-trio`."""
+
+from __future__ import annotations
+
+import inspect
+import io
+import logging
+import threading
+import time
+import typing as t
+from collections.abc import Awaitable, Callable, Iterator
+from contextvars import ContextVar
+from functools import wraps
+
+import pytest
+import trio
+import trio.testing
+from edge import Exchange
+
+from asyncflask import (
+    Flask,
+    Response,
+    ServerSentEvent,
+    copy_current_request_context,
+    g,
+    render_template_string_async,
+    request,
+    session,
+    sse,
+    stream_with_context,
+    template_rendered,
+    websocket,
+)
+from asyncflask.bridge import current_loop, run_in_thread
+from asyncflask.redis_store import RedisStore
+from asyncflask.sqlite_store import SQLiteStore
+from asyncflask.stored_sessions import StoredSessionInterface
+from asyncflask.watchdog import Watchdog
+
+LONG = 20  # seconds; nothing takes so long, unless something is wrong
+STYLES = pytest.mark.parametrize("style", ["sync", "async"])
+
+
+def on_trio(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
+    """Run the test on trio. It leaves no task behind but the one that notes the end of the run."""
+
+    @wraps(test)
+    def run(**fixtures: t.Any) -> None:
+        async def main() -> None:
+            before = count_tasks()
+            with trio.fail_after(10):
+                await test(**fixtures)
+            await wait_until(lambda: count_tasks() <= before + 1, 2)
+
+        trio.run(main)
+
+    return run
+
+
+def count_tasks() -> int:
+    return trio.lowlevel.current_statistics().tasks_living
+
+
+async def wait_until(condition: Callable[[], object], seconds: float = 5) -> None:
+    with trio.fail_after(seconds):
+        while not condition():  # noqa: ASYNC110  # threads change it too
+            await trio.sleep(0.002)
+
+
+class TrioExchange(Exchange):
+    """edge.Exchange with trio's events."""
+
+    def __init__(self, method: str = "GET", path: str = "/", **more: t.Any) -> None:
+        super().__init__(method, path, **more)
+        self.left, self.wire_open = trio.Event(), trio.Event()  # type: ignore[assignment]
+        self.wire_open.set()
+
+    async def send(self, message: dict[str, t.Any]) -> None:
+        if self.on_send is not None:
+            self.on_send(message)
+        expected = "http.response.body" if self.messages else "http.response.start"
+        assert message["type"] == expected and not self.complete, (message, self.messages)
+        self.messages.append(message)
+        await trio.lowlevel.checkpoint()
+        await self.wire_open.wait()
+
+    async def receive(self) -> dict[str, t.Any]:
+        await trio.lowlevel.checkpoint()
+        return await super().receive()
+
+    async def answer(self, app: Flask) -> t.Self:
+        await app(self.scope, self.receive, self.send)
+        return self
+
+
+async def get(app: Flask, path: str = "/", **more: t.Any) -> TrioExchange:
+    return await TrioExchange("GET", path, **more).answer(app)
+
+
+async def post(app: Flask, path: str, *pieces: bytes, **more: t.Any) -> TrioExchange:
+    headers = [*more.pop("headers", ()), ("Content-Length", str(sum(map(len, pieces))))]
+    return await TrioExchange("POST", path, headers=headers, pieces=pieces, **more).answer(app)
+
+
+def own_threads() -> set[threading.Thread]:
+    return {thread for thread in threading.enumerate() if thread.name.startswith("asyncflask-worker")}
+
+
+@pytest.fixture
+def app() -> Iterator[Flask]:
+    before = own_threads()
+    app = Flask("trio")
+    app.config.update(SECRET_KEY="key", WORKER_THREADS=4, PROPAGATE_EXCEPTIONS=False)
+    yield app
+    app._workers.close()
+    deadline = time.monotonic() + 5
+    while own_threads() - before:
+        assert time.monotonic() < deadline, own_threads() - before
+        time.sleep(0.005)
+
+
+@pytest.fixture
+def log(app: Flask) -> list[t.Any]:
+    """What happened, the teardowns included: an async one that has to wait, then (they run backwards) a sync one."""
+    log: list[t.Any] = []
+
+    @app.teardown_request
+    def sync_teardown(error: BaseException | None) -> None:
+        log.append(f"sync teardown {type(error).__name__}")
+
+    @app.teardown_request
+    async def teardown(error: BaseException | None) -> None:
+        await trio.sleep(0.01)
+        log.append(f"teardown {type(error).__name__}")
+
+    return log
+
+
+CANCELLED = ["teardown Cancelled", "sync teardown Cancelled"]
+DONE = ["teardown NoneType", "sync teardown NoneType"]
+
+
+def view_of(style: str, function: Callable[..., t.Any]) -> Callable[..., t.Any]:
+    async def view(**values: t.Any) -> t.Any:
+        await trio.lowlevel.checkpoint()
+        return function(**values)
+
+    return view if style == "async" else function
+
+
+# -- requests
+
+
+@STYLES
+@on_trio
+async def test_views_and_hooks(app: Flask, style: str) -> None:
+    @app.before_request
+    def before() -> None:
+        g.thread, g.steps = threading.get_ident(), ["before"]
+
+    @app.before_request
+    async def async_before() -> None:
+        await trio.lowlevel.checkpoint()
+        g.steps.append("async before")
+
+    @app.after_request
+    def after(response: Response) -> Response:
+        response.headers["X-Steps"] = " ".join([*g.steps, "after"])
+        response.headers["X-Same-Thread"] = str(g.thread == threading.get_ident())
+        return response
+
+    app.add_url_rule("/<int:number>", "view", view_of(style, lambda number: {"number": number}))
+    answer = await get(app, "/7")
+    assert answer.json == {"number": 7}
+    assert answer.headers["x-steps"] == "before async before after"
+    assert answer.headers["x-same-thread"] == "True"
+    assert (await get(app, "/none")).status == 404
+
+
+@STYLES
+@pytest.mark.parametrize("handled_by", ["nobody", "sync", "async"])
+@on_trio
+async def test_errors(
+    app: Flask, log: list[t.Any], style: str, handled_by: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail() -> t.NoReturn:
+        raise LookupError("wanted")
+
+    def handle(error: LookupError) -> tuple[str, int]:
+        return str(error), 418
+
+    async def async_handle(error: LookupError) -> tuple[str, int]:
+        await trio.lowlevel.checkpoint()
+        return handle(error)
+
+    app.add_url_rule("/", "view", view_of(style, fail))
+    if handled_by != "nobody":
+        app.register_error_handler(LookupError, handle if handled_by == "sync" else async_handle)
+        assert (await get(app)).status == 418
+        assert log == DONE
+        return
+    with caplog.at_level(logging.CRITICAL):
+        assert (await get(app)).status == 500
+    assert log == ["teardown LookupError", "sync teardown LookupError"]
+
+
+@on_trio
+async def test_bridge_both_ways(app: Flask) -> None:
+    variable: ContextVar[str] = ContextVar("variable")
+
+    async def inner(word: str) -> str:
+        await trio.sleep(0.001)
+        variable.set(word)
+        g.inner = await run_in_thread(threading.get_ident)
+        return request.path
+
+    @app.get("/sync")
+    def view() -> list[t.Any]:
+        return [app.ensure_sync(inner)("a"), variable.get(), g.inner == threading.get_ident()]
+
+    @app.get("/async")
+    async def async_view() -> list[t.Any]:
+        found = await app.ensure_async(lambda: (request.path, app.ensure_sync(inner)("b")))()
+        return [*found, variable.get()]
+
+    assert (await get(app, "/sync")).json == ["/sync", "a", True]
+    assert (await get(app, "/async")).json == ["/async", "/async", "b"]
+
+
+@on_trio
+async def test_a_failure_on_the_other_side(app: Flask) -> None:
+    async def fail() -> None:
+        await trio.lowlevel.checkpoint()
+        raise KeyError("from trio")
+
+    @app.get("/")
+    def view() -> str:
+        with pytest.raises(KeyError, match="from trio"):
+            app.ensure_sync(fail)()
+        return "caught"
+
+    assert (await get(app)).text == "caught"
+
+
+@on_trio
+async def test_contexts_of_200_requests_do_not_mix(app: Flask) -> None:
+    async def look() -> str:
+        await trio.sleep(0.001)
+        return f"{request.path} {g.mark}"
+
+    @app.before_request
+    def mark() -> None:
+        g.mark = request.path
+
+    @app.get("/sync/<number>")
+    def view(number: str) -> str:
+        time.sleep(0.0005)
+        return app.ensure_sync(look)()
+
+    @app.get("/async/<number>")
+    async def async_view(number: str) -> str:
+        session["number"] = number
+        found: list[str] = []
+
+        async def note() -> None:
+            found.append(await look())
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(copy_current_request_context(note))
+            nursery.start_soon(note)
+        assert session["number"] == number and found[0] == found[1]
+        return found[0]
+
+    answers: dict[str, str] = {}
+
+    async def ask(path: str) -> None:
+        answers[path] = (await get(app, path)).text
+
+    async with trio.open_nursery() as nursery:
+        for number in range(100):
+            nursery.start_soon(ask, f"/sync/{number}")
+            nursery.start_soon(ask, f"/async/{number}")
+    assert len(answers) == 200 and all(text == f"{path} {path}" for path, text in answers.items())
+
+
+@on_trio
+async def test_async_receivers(app: Flask) -> None:
+    seen: list[str] = []
+
+    async def receive(sender: Flask, template: t.Any, context: t.Any, **more: t.Any) -> None:
+        await trio.lowlevel.checkpoint()
+        seen.append(request.path)
+
+    @app.get("/")
+    async def view() -> str:
+        return await render_template_string_async("{{ request.path }}")
+
+    with template_rendered.connected_to(receive, app):
+        assert (await get(app)).text == "/"
+    assert seen == ["/"]
+
+
+# -- bodies
+
+
+@STYLES
+@on_trio
+async def test_bodies(app: Flask, style: str) -> None:
+    app.config["BODY_SPOOL_SIZE"] = 1000
+    app.add_url_rule("/", "view", view_of(style, lambda: str(len(request.get_data()))), methods=["POST"])
+    app.add_url_rule("/form", "form", view_of(style, lambda: request.form["a"]), methods=["POST"])
+    assert (await post(app, "/", b"x")).text == "1"
+    assert (await post(app, "/", *[b"x" * 700] * 100)).text == "70000"
+    form = [("Content-Type", "application/x-www-form-urlencoded")]
+    assert (await post(app, "/form", b"a=", b"b", headers=form)).text == "b"
+
+
+@STYLES
+@on_trio
+async def test_body_limits(app: Flask, style: str) -> None:
+    app.config["MAX_CONTENT_LENGTH"] = 10
+    app.add_url_rule("/", "view", view_of(style, lambda: request.get_data()), methods=["POST"])
+    assert (await post(app, "/", b"x" * 10)).text == "x" * 10
+    assert (await post(app, "/", b"x" * 11)).status == 413
+    chunked = [("Transfer-Encoding", "chunked")]
+    assert (await TrioExchange("POST", headers=chunked, pieces=[b"x" * 9] * 2).answer(app)).status == 413
+
+
+@pytest.mark.parametrize("first", [[], [b"abc"]])
+@STYLES
+@on_trio
+async def test_a_stalled_body(app: Flask, style: str, first: list[bytes]) -> None:
+    app.config["BODY_TIMEOUT"] = 0.05
+    app.add_url_rule("/", "view", view_of(style, lambda: request.get_data()), methods=["POST"])
+    answer = await TrioExchange("POST", headers=[("Content-Length", "9")], pieces=first, ends=False).answer(app)
+    assert answer.status == 408
+
+
+@STYLES
+@on_trio
+async def test_a_client_that_leaves_its_body(app: Flask, style: str) -> None:
+    app.add_url_rule("/", "view", view_of(style, lambda: request.get_data()), methods=["POST"])
+    exchange = TrioExchange("POST", headers=[("Content-Length", "9")], pieces=[b"abc"], ends=False)
+    exchange.left.set()
+    assert (await exchange.answer(app)).status == 400
+
+
+@on_trio
+async def test_streamed_bodies(app: Flask) -> None:
+    @app.post("/", stream_body=True)
+    async def view() -> str:
+        return str([len(chunk) async for chunk in request.stream])
+
+    @app.post("/sync", stream_body=True)
+    def sync_view() -> str:
+        return str(len(request.stream.read()))
+
+    @app.post("/parts", stream_body=True)
+    async def parts() -> list[t.Any]:
+        return [[part.name, sum([len(chunk) async for chunk in part])] async for part in request.stream_parts()]
+
+    assert (await post(app, "/", b"ab", b"c")).text == "[2, 1]"
+    assert (await post(app, "/sync", b"ab", b"c")).text == "3"
+    lines = [
+        b'--x\r\nContent-Disposition: form-data; name="%s"\r\n\r\n%s\r\n' % (name, b"y" * 90_000)
+        for name in (b"a", b"b")
+    ]
+    multipart = [("Content-Type", "multipart/form-data; boundary=x")]
+    assert (await post(app, "/parts", *lines, b"--x--\r\n", headers=multipart)).json == [["a", 90_000], ["b", 90_000]]
+
+
+# -- streams
+
+
+@STYLES
+@on_trio
+async def test_streams(app: Flask, style: str) -> None:
+    @app.get("/async")
+    async def stream() -> t.Any:
+        @stream_with_context
+        async def pieces() -> t.Any:
+            for letter in "abc":
+                await trio.lowlevel.checkpoint()
+                yield letter + request.path[0]
+
+        return pieces()
+
+    @app.get("/sync")
+    def sync_stream() -> t.Any:
+        return stream_with_context(letter + request.path[0] for letter in "abc")
+
+    assert (await get(app, f"/{style}")).text == "a/b/c/"
+
+
+@pytest.mark.parametrize("held", [False, True], ids=["waits", "is held by send"])
+@STYLES
+@on_trio
+async def test_a_client_that_leaves_a_stream(app: Flask, log: list[t.Any], style: str, held: bool) -> None:
+    async def pieces() -> t.Any:
+        try:
+            yield "first"
+            await trio.sleep(LONG)
+        finally:
+            with trio.CancelScope(shield=True):
+                await trio.sleep(0.01)
+            log.append("closed")
+
+    def sync_pieces() -> t.Any:
+        try:
+            while True:
+                yield "first"
+                time.sleep(0.01)
+        finally:
+            log.append("closed")
+
+    @app.get("/")
+    async def view() -> t.Any:
+        return pieces() if style == "async" else sync_pieces()
+
+    exchange = TrioExchange(ends=True)
+    if held:
+        exchange.wire_open = trio.Event()  # type: ignore[assignment]
+    if held and style == "sync":
+        exchange.wire_open.set()
+    begun = trio.current_time()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(exchange.answer, app)
+        await wait_until(lambda: exchange.messages)
+        exchange.left.set()
+    assert trio.current_time() - begun < 1
+    assert not exchange.complete
+    await wait_until(lambda: (style == "async" and held) or "closed" in log)
+
+
+@on_trio
+async def test_a_cleanup_that_waits_runs_when_send_was_cut_short(app: Flask) -> None:
+    closed = []
+
+    @app.get("/")
+    async def view() -> t.Any:
+        async def pieces() -> t.Any:
+            try:
+                while True:
+                    yield "piece"
+            finally:
+                await trio.sleep(0.01)
+                closed.append(True)
+
+        return pieces()
+
+    exchange = TrioExchange()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(exchange.answer, app)
+        await wait_until(lambda: len(exchange.messages) > 3)
+        exchange.left.set()
+    assert closed == [True]
+
+
+@on_trio
+async def test_a_stream_that_fails(app: Flask) -> None:
+    @app.get("/")
+    async def view() -> t.Any:
+        async def pieces() -> t.Any:
+            yield "first"
+            raise LookupError
+
+        return pieces()
+
+    with pytest.raises(LookupError):
+        await get(app)
+
+
+# -- server-sent events
+
+
+@STYLES
+@on_trio
+async def test_events(app: Flask, style: str) -> None:
+    async def events() -> t.Any:
+        for number in range(3):
+            await trio.sleep(0.001)
+            yield ServerSentEvent(number)
+
+    app.add_url_rule("/", "view", view_of(style, lambda: sse(events() if style == "async" else iter("012"))))
+    assert (await get(app)).text.replace(":\n\n", "").split() == ["data:", "0", "data:", "1", "data:", "2"]
+
+
+@on_trio
+async def test_events_pings_until_the_client_leaves(app: Flask) -> None:
+    closed = []
+
+    async def events() -> t.Any:
+        try:
+            yield 1
+            await trio.sleep(LONG)
+        finally:
+            with trio.CancelScope(shield=True):
+                await trio.sleep(0.01)
+            closed.append(request.path)
+
+    @app.get("/")
+    async def view() -> t.Any:
+        return sse(events(), ping=0.02)
+
+    exchange = TrioExchange()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(exchange.answer, app)
+        await wait_until(lambda: exchange.body.count(b":\n\n") > 3)
+        exchange.left.set()
+    assert b"data: 1\n\n" in exchange.body and closed == ["/"]
+
+
+@on_trio
+async def test_events_an_error_of_the_source(app: Flask) -> None:
+    async def events() -> t.Any:
+        yield 1
+        raise LookupError("no more")
+
+    @app.get("/")
+    async def view() -> t.Any:
+        return sse(events())
+
+    with pytest.raises(LookupError, match="no more"):
+        await get(app)
+
+
+@on_trio
+async def test_events_the_shutdown_ends_them(app: Flask) -> None:
+    async def events() -> t.Any:
+        yield 1
+        await trio.sleep(LONG)
+
+    @app.get("/")
+    async def view() -> t.Any:
+        return sse(events())
+
+    exchange = TrioExchange()
+    async with app.test_app(), trio.open_nursery() as nursery:
+        nursery.start_soon(exchange.answer, app)
+        await wait_until(lambda: b"data: 1" in exchange.body)
+        app.shutdown_event.set()
+    assert exchange.complete
+
+
+# -- cancellation and timeouts
+
+
+def add_waiting(app: Flask, log: list[t.Any], **options: t.Any) -> None:
+    @app.get("/", **options)
+    async def view() -> str:
+        log.append("begins")
+        try:
+            await trio.sleep(LONG)
+        except trio.Cancelled:
+            log.append("cancelled")
+            raise
+        return "waited"
+
+
+@on_trio
+async def test_cancelled_by_the_server(app: Flask, log: list[t.Any]) -> None:
+    add_waiting(app, log)
+    with trio.CancelScope() as scope:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(get, app)
+            await wait_until(lambda: "begins" in log)
+            scope.cancel()
+    assert scope.cancelled_caught
+    assert log == ["begins", "cancelled", *CANCELLED]
+
+
+@pytest.mark.parametrize("place", ["before", "view", "after", "body", "send", "in the thread"])
+@on_trio
+async def test_cancelled_anywhere_it_is_torn_down_once(app: Flask, log: list[t.Any], place: str) -> None:
+    reached = trio.Event()
+
+    async def wait_at(here: str) -> None:
+        if here == place:
+            reached.set()
+            await trio.sleep(LONG)
+
+    @app.before_request
+    async def before() -> None:
+        await wait_at("before")
+
+    @app.route("/", methods=["GET", "POST"])
+    async def view() -> t.Any:
+        await wait_at("view")
+        if place == "in the thread":
+            reached.set()
+            await run_in_thread(time.sleep, 0.05)
+        return "text"
+
+    @app.after_request
+    async def after(response: Response) -> Response:
+        await wait_at("after")
+        return response
+
+    more: t.Any = {"headers": [("Content-Length", "9")], "pieces": [b"abc"], "ends": False} if place == "body" else {}
+    exchange = TrioExchange("POST" if more else "GET", **more)
+    if place == "send":
+        exchange.wire_open = trio.Event()  # type: ignore[assignment]
+        exchange.on_send = lambda message: reached.set()
+    if place == "body":
+        reached.set()
+    with trio.CancelScope() as scope:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(exchange.answer, app)
+            await reached.wait()
+            await trio.testing.wait_all_tasks_blocked(0.01)
+            scope.cancel()
+    assert scope.cancelled_caught
+    assert [event for event in log if "sync" not in event] in ([CANCELLED[0]], [DONE[0]])
+    assert [event for event in log if "sync" in event] in ([CANCELLED[1]], [DONE[1]])
+    assert (log == DONE) == (place == "send")
+
+
+@on_trio
+async def test_a_sync_teardown_under_a_cancelled_context_is_waited_for(app: Flask) -> None:
+    seen = []
+
+    @app.teardown_appcontext
+    def tear_down(error: BaseException | None) -> None:
+        time.sleep(0.03)
+        seen.append(type(error).__name__)
+
+    with trio.CancelScope() as scope:
+        async with app.app_context():
+            scope.cancel()
+            await trio.sleep(LONG)
+    assert seen == ["Cancelled"]
+
+
+@on_trio
+async def test_a_cancelled_call_leaves_its_thread_behind(app: Flask) -> None:
+    ended = threading.Event()
+
+    def work() -> None:
+        time.sleep(0.2)
+        ended.set()
+
+    async with app.app_context():
+        with trio.move_on_after(0.02) as scope:
+            await run_in_thread(work)
+        assert scope.cancelled_caught and not ended.is_set()
+    await wait_until(ended.is_set)
+
+
+@on_trio
+async def test_cancel_on_disconnect(app: Flask, log: list[t.Any]) -> None:
+    add_waiting(app, log, cancel_on_disconnect=True)
+    exchange = TrioExchange()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(exchange.answer, app)
+        await wait_until(lambda: "begins" in log)
+        exchange.left.set()
+    assert log == ["begins", "cancelled", *CANCELLED]
+    assert exchange.messages == []
+
+
+@on_trio
+async def test_a_sync_view_goes_on_to_its_end(app: Flask, log: list[t.Any]) -> None:
+    @app.get("/", cancel_on_disconnect=True)
+    def view() -> str:
+        log.append("begins")
+        time.sleep(0.05)
+        log.append("ends")
+        return "text"
+
+    exchange = TrioExchange()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(exchange.answer, app)
+        await wait_until(lambda: "begins" in log)
+        exchange.left.set()
+    assert log[:2] == ["begins", "ends"] and len(log) == 4
+
+
+@pytest.mark.parametrize("way", ["ask", "await"])
+@on_trio
+async def test_views_that_ask_for_the_client(app: Flask, way: str) -> None:
+    seen = []
+
+    @app.get("/")
+    async def view() -> str:
+        assert not await request.is_disconnected()
+        seen.append("begins")
+        if way == "await":
+            await request.disconnected
+        while not await request.is_disconnected():  # noqa: ASYNC110  # that is what it is for
+            await trio.sleep(0.001)
+        assert request.disconnected.is_set()
+        seen.append("ends")
+        return "left"
+
+    exchange = TrioExchange()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(exchange.answer, app)
+        await wait_until(lambda: seen)
+        exchange.left.set()
+    assert seen == ["begins", "ends"]
+
+
+@on_trio
+async def test_an_absence_is_known_at_once(app: Flask) -> None:
+    @app.get("/")
+    async def view() -> str:
+        return str(await request.is_disconnected())
+
+    exchange = TrioExchange(pieces=())
+    exchange.left.set()
+    for _ in range(20):  # the tasks of one turn go in no order
+        exchange = TrioExchange(pieces=())
+        exchange.left.set()
+        assert (await exchange.answer(app)).text == "True"
+
+
+@STYLES
+@on_trio
+async def test_response_timeout(app: Flask, log: list[t.Any], style: str, caplog: pytest.LogCaptureFixture) -> None:
+    app.config["RESPONSE_TIMEOUT"] = 0.05
+
+    @app.get("/sync")
+    def view() -> str:
+        time.sleep(0.2)
+        return "late"
+
+    @app.get("/async")
+    async def async_view() -> str:
+        await trio.sleep(LONG)
+        return "late"
+
+    @app.get("/own")
+    async def own() -> str:
+        raise TimeoutError
+
+    @app.get("/quick")
+    async def quick() -> str:
+        return "in time"
+
+    with caplog.at_level(logging.CRITICAL):
+        assert (await get(app, f"/{style}")).status == 503
+        assert log == DONE
+        assert (await get(app, "/own")).status == 500
+    assert (await get(app, "/quick")).text == "in time"
+
+
+# -- beside requests
+
+
+@on_trio
+async def test_websockets(app: Flask) -> None:
+    @app.websocket("/<word>")
+    async def talk(word: str) -> None:
+        async for message in websocket:
+            await websocket.send(f"{word} {message}")
+
+    async with app.async_test_client().websocket("/echo") as client:
+        await client.send("a")
+        assert await client.receive() == "echo a"
+
+
+@on_trio
+async def test_serving_life_and_background_tasks(app: Flask) -> None:
+    seen: list[str] = []
+
+    @app.before_serving
+    def before() -> None:
+        seen.append("before")
+
+    @app.while_serving
+    async def life() -> t.Any:
+        await trio.lowlevel.checkpoint()
+        seen.append("enter")
+        yield
+        seen.append("leave")
+
+    async def work() -> None:
+        await trio.sleep(0.01)
+        seen.append(f"task of {request.path}")
+
+    def sync_work() -> None:
+        seen.append("sync task")
+
+    @app.get("/")
+    def view() -> str:
+        app.add_background_task(work)
+        app.add_background_task(sync_work)
+        return "begun"
+
+    async with app.test_app():
+        assert (await get(app)).text == "begun"
+        await wait_until(lambda: len(seen) == 4)
+    assert seen[:2] == ["before", "enter"] and seen[-1] == "leave"
+    assert sorted(seen[2:4]) == ["sync task", "task of /"]
+
+
+def test_a_task_that_never_ends_keeps_no_process(app: Flask, caplog: pytest.LogCaptureFixture) -> None:
+    app.config["BACKGROUND_TASK_SHUTDOWN_TIMEOUT"] = 0.05
+    release = threading.Event()
+
+    async def forever() -> None:
+        await trio.sleep_forever()
+
+    async def main() -> None:
+        async with app.test_app():
+            app.add_background_task(release.wait, LONG)
+            app.add_background_task(forever)
+            await trio.sleep(0.01)
+
+    begun = time.monotonic()
+    trio.run(main)
+    assert time.monotonic() - begun < 1
+    assert caplog.text.count("is lost") == 2
+    release.set()
+
+
+@on_trio
+async def test_sessions_in_a_file(app: Flask, tmp_path: t.Any) -> None:
+    store = SQLiteStore(tmp_path / "sessions")
+    app.session_interface = StoredSessionInterface(store)
+
+    @app.get("/<word>")
+    async def view(word: str) -> str:
+        before = session.get("word", "-")
+        session["word"] = word
+        return str(before)
+
+    client = app.async_test_client()
+    assert [(await client.get(path)).text for path in ("/a", "/b")] == ["-", "a"]
+    await store.close()
+
+
+@on_trio
+async def test_sessions_in_redis_need_asyncio(app: Flask) -> None:
+    pytest.importorskip("redis")
+    with pytest.raises(RuntimeError, match="needs asyncio"):
+        await RedisStore("redis://localhost:1").load("key")
+
+
+@on_trio
+async def test_mounted_application(app: Flask) -> None:
+    seen: list[str] = []
+    inner = Flask("inner")
+    inner.before_serving(lambda: seen.append("before"))
+    inner.after_serving(lambda: seen.append("after"))
+
+    @inner.get("/")
+    async def view() -> str:
+        await trio.lowlevel.checkpoint()
+        return request.root_path
+
+    app.mount("/inner", inner)
+    async with app.test_app():
+        assert (await get(app, "/inner/")).text == "/inner"
+        assert seen == ["before"]
+    assert seen == ["before", "after"]
+
+
+@on_trio
+async def test_the_watchdog_sees_who_holds_the_loop(app: Flask, caplog: pytest.LogCaptureFixture) -> None:
+    arguments: t.Any = (app.logger if "logger" in inspect.signature(Watchdog).parameters else app, current_loop(), 0.02)
+    watchdog = Watchdog(*arguments)
+    try:
+        await trio.sleep(0.1)
+        assert caplog.text == ""
+        time.sleep(0.1)  # noqa: ASYNC251  # that is what it is to see
+        await trio.lowlevel.checkpoint()
+        assert "test_trio" in caplog.text
+    finally:
+        watchdog.stop()
+
+
+def test_two_runs_at_once(app: Flask) -> None:
+    """Each thread's run is a loop of its own."""
+    answers = []
+
+    @app.get("/")
+    async def view() -> str:
+        for _ in range(20):
+            thread = await run_in_thread(threading.get_ident)
+            await trio.lowlevel.checkpoint()
+            assert await run_in_thread(threading.get_ident) == thread
+        return "same"
+
+    def run() -> None:
+        async def main() -> None:
+            answers.append((await get(app)).text)
+
+        trio.run(main)
+
+    threads = [threading.Thread(target=run) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+    assert answers == ["same"] * 3
+
+
+@on_trio
+async def test_upload_by_the_client(app: Flask) -> None:
+    @app.post("/")
+    async def view() -> t.Any:
+        await trio.lowlevel.checkpoint()
+        return {"file": len(request.files["file"].read())}
+
+    client = app.async_test_client()
+    data = {"file": (io.BytesIO(b"x" * 3_000_000), "name")}
+    assert (await client.post("/", data=data)).json == {"file": 3_000_000}
