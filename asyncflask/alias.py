@@ -6,13 +6,12 @@ import sys
 import typing as t
 from collections.abc import Iterator, Sequence
 from importlib import import_module
+from importlib.machinery import ModuleSpec
 from importlib.metadata import Distribution, DistributionFinder
 from os import PathLike
 from pathlib import Path
+from pkgutil import iter_modules
 from types import ModuleType
-
-if t.TYPE_CHECKING:
-    from importlib.machinery import ModuleSpec
 
 # The Flask whose behaviour this is.
 FLASK_VERSION = "3.1.3"
@@ -46,15 +45,23 @@ def install() -> None:
         module = sys.modules[f"flask.{name}"] = import_module(f".{name}", __package__)
         if not hasattr(module, "__path__"):  # a package's name is needed to import what is in it
             module.__name__ = f"flask.{name}"  # by which filters of warnings know it
+    _hide_others(root)
     _add_sansio(root)
 
 
+def _hide_others(root: ModuleType) -> None:
+    """None stands for a module that is not there: imports fail, and `find_spec` finds nothing."""
+    for found in iter_modules(root.__path__, "flask."):
+        if found.name != "flask.__main__":  # by which runpy runs the command
+            sys.modules.setdefault(found.name, t.cast(ModuleType, None))
+
+
 def _add_sansio(root: ModuleType) -> None:
-    package = ModuleType("flask.sansio")
+    package = _make_module("flask.sansio")
     package.__path__ = []
     root.sansio = sys.modules["flask.sansio"] = package  # type: ignore[attr-defined]  # only under the alias
     for name, sources in SANSIO.items():
-        module = ModuleType(f"flask.sansio.{name}")
+        module = _make_module(f"flask.sansio.{name}")
         for source in sources:
             names = vars(import_module(f".{source}", __package__))
             vars(module).update({key: value for key, value in names.items() if not key.startswith("__")})
@@ -63,15 +70,17 @@ def _add_sansio(root: ModuleType) -> None:
     package.app.App = root.Flask
 
 
-class _Finder(DistributionFinder):
-    """Hides what Flask does not have, and answers for the distribution "flask"."""
+def _make_module(name: str) -> ModuleType:
+    module = ModuleType(name)
+    module.__spec__ = ModuleSpec(name, None)  # `find_spec` asks the module for it
+    return module
 
-    def find_spec(
-        self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
-        if fullname.startswith("flask."):
-            raise ModuleNotFoundError(f"No module named {fullname!r}", name=fullname)
-        return None
+
+class _Finder(DistributionFinder):
+    """Answers for the distribution "flask"."""
+
+    def find_spec(self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None) -> None:
+        """It has no modules."""
 
     def find_distributions(self, context: DistributionFinder.Context | None = None) -> Iterator[Distribution]:
         if context is None or context.name is None or context.name.lower() == "flask":

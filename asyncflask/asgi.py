@@ -26,7 +26,7 @@ from .responding import (
 from .routing import find_fast, is_plain_host
 from .runner import Runner, begin_in_context
 from .steps import LOOP, THREAD
-from .waiting import cancel_scope, shielded
+from .waiting import cancel_scope, shield, shielded
 from .watching import Watch, watch_of
 from .workers import Overloaded
 from .wrapped import call_chain, find_chain
@@ -246,10 +246,12 @@ class Exchange:
             await self._close(response, exhausted=True)
 
     async def _stream_async(self, response: Response, start: Message) -> None:
+        ctx = self.ctx
         pieces: t.Any = response.response
         count = _Count(response.content_length)
         try:
-            await self.ctx.go(LOOP)
+            if ctx.place is not LOOP:
+                await ctx.go(LOOP)
             with cancel_scope() as scope:
                 watch = self._watch(scope.cancel)
                 try:
@@ -260,12 +262,12 @@ class Exchange:
                     await self._end(response, start, watch)
                 finally:
                     watch.on_gone = None
-                    await self.ctx.go(LOOP)  # trailers that failed left us in the thread
+                    if ctx.place is not LOOP:  # trailers that failed left us in the thread
+                        await ctx.go(LOOP)
         finally:
-            with shielded():
-                if hasattr(pieces, "aclose"):
-                    await pieces.aclose()
-                await self._close(response, exhausted=True)
+            if hasattr(pieces, "aclose"):
+                await shield(pieces.aclose())
+            await self._close(response, exhausted=True)
 
     async def _stream_sync(self, response: Response, start: Message) -> None:
         ctx = self.ctx

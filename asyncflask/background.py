@@ -39,7 +39,7 @@ Failure: tuple[type[Exception], type[SystemExit], type[KeyboardInterrupt]] = (Ex
 def tasks_of(app: t.Any) -> BackgroundTasks:
     tasks: BackgroundTasks | None = vars(app).get("_background_tasks")
     if tasks is None:
-        tasks = vars(app).setdefault("_background_tasks", BackgroundTasks(app))
+        tasks = t.cast(BackgroundTasks, vars(app).setdefault("_background_tasks", BackgroundTasks(app)))
     return tasks
 
 

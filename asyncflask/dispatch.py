@@ -24,7 +24,7 @@ from .globals import _cv_app, _cv_request, _no_req_msg
 from .plan import AsyncStage, Plan, make_session_step, make_step
 from .responding import answers_natively, call_response
 from .signals import appcontext_tearing_down, request_finished, websocket_finished
-from .steps import ANYWHERE, DRIVEN, LOOP, THREAD, Host, Step, call_to_end, drive, emit, emit_to_end, finish_receivers
+from .steps import ANYWHERE, DRIVEN, LOOP, THREAD, Host, Step, calls_to_end, drive, emit, emit_to_end, finish_receivers
 
 if t.TYPE_CHECKING:
     from .app import Flask
@@ -277,6 +277,7 @@ async def do_teardown_appcontext(host: t.Any, exc: BaseException | None) -> None
 async def _tear_down(host: Host, app: Flask, steps: tuple[Step, ...], exc: BaseException | None) -> None:
     """Every teardown runs. One that fails is logged, and raised at the end where errors propagate."""
     failures: list[BaseException] = []
+    call = calls_to_end(host)
     host.unread = host.deadline = None  # nobody will read the one, and the other is not for what cleans up
     for step in steps:
         try:
@@ -284,7 +285,7 @@ async def _tear_down(host: Host, app: Flask, steps: tuple[Step, ...], exc: BaseE
         except BaseException as error:  # a cancellation that came with the move: the step still runs
             failures.insert(0, error)
         try:
-            await call_to_end(host, step, exc)
+            await call(step, exc)
         except Exception as error:
             app.logger.exception("Error in the teardown function %r", step[1])
             failures.append(error)

@@ -15,11 +15,11 @@ from .deadlines import Deadline, explain_late, timeout_of
 from .dispatch import handle
 from .runner import begin_in_context
 from .steps import LOOP, THREAD
-from .waiting import cancel_scope, shielded
+from .waiting import cancel_scope, shield
 from .watching import watch_of
 
 if t.TYPE_CHECKING:
-    from asyncio import AbstractEventLoop, Task, TimerHandle
+    from asyncio import Task, TimerHandle
 
     from .ctx import RequestContext
     from .typing import Message, Send
@@ -41,18 +41,18 @@ async def serve_guarded(ctx: RequestContext, send: Send) -> None:
             elif (rest := begin_in_context(exchange.answer())) is not None:
                 await rest
     finally:
-        with shielded():
-            await exchange.end()
+        exchange.end_guards()
+        if exchange.refusal is not None:
+            await shield(exchange.refusal)
 
 
 class GuardedExchange(Exchange):
     """An exchange that ends early: `scope` is cancelled when the client leaves, `refusal` sends 503 in time."""
 
-    __slots__ = ("loop", "refusal", "scope", "timer")
+    __slots__ = ("refusal", "scope", "timer")
 
     def __init__(self, ctx: RequestContext, send: Send) -> None:
         super().__init__(ctx, send)
-        self.loop: AbstractEventLoop = current_loop()
         self.scope: Scope = cancel_scope()
         self.refusal: Task[None] | None = None
         self.timer: TimerHandle | None = None
@@ -85,9 +85,9 @@ class GuardedExchange(Exchange):
         if left is None and "undecided" not in ctx.plan.options:
             return
         if left == 0 and ctx.place is THREAD:
-            self.refusal = self.loop.create_task(self._refuse(explain_late(ctx)), context=Context())
+            self.refusal = current_loop().create_task(self._refuse(explain_late(ctx)), context=Context())
         else:
-            self.timer = self.loop.call_later(left or AGAIN, self._note_time)
+            self.timer = current_loop().call_later(left or AGAIN, self._note_time)
 
     def _render(self, response: Response) -> tuple[Response, Message, bytes | None]:
         """The response is there, and nothing is cut short any more."""
@@ -114,9 +114,7 @@ class GuardedExchange(Exchange):
         else:
             await self._close(response, exhausted=False)
 
-    async def end(self) -> None:
+    def end_guards(self) -> None:
         self._let_be()
         if self.timer is not None:
             self.timer.cancel()
-        if self.refusal is not None:
-            await self.refusal

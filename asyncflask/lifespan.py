@@ -52,7 +52,7 @@ MESSAGE_LENGTH = 200  # characters
 def lifespan_of(app: t.Any) -> Lifespan:
     lifespan: Lifespan | None = vars(app).get("_lifespan")
     if lifespan is None:  # threads that ask for the first time at once get the same one
-        lifespan = vars(app).setdefault("_lifespan", Lifespan(app))
+        lifespan = t.cast(Lifespan, vars(app).setdefault("_lifespan", Lifespan(app)))
     return lifespan
 
 

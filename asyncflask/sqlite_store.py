@@ -16,6 +16,7 @@ from .bridge import current_loop
 T = t.TypeVar("T")
 
 _BUSY_TIMEOUT = 5  # seconds to wait for another process
+_LONG = 0.1  # seconds in the queue that count
 _SWEEP = 20  # expired rows that one save removes at most
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS session (key TEXT PRIMARY KEY, value BLOB NOT NULL, expires REAL NOT NULL);
@@ -56,15 +57,23 @@ class SQLiteStore:
         await current_loop().run_in_executor(self._thread, self._close)
 
     async def _run(self, work: Callable[..., T], *args: t.Any) -> T:
-        return await current_loop().run_in_executor(self._thread, self._call, work, args)
+        return await current_loop().run_in_executor(self._thread, self._call, work, args, monotonic())
 
     # In the thread
 
-    def _call(self, work: Callable[..., T], args: tuple[t.Any, ...]) -> T:
+    def _call(self, work: Callable[..., T], args: tuple[t.Any, ...], asked: float) -> T:
         if self._connection is None:
             self._connection = _open(self.path)
             self._closer = finalize(self, self._connection.close)
-        return work(self._connection, *args)
+        waited = monotonic() - asked
+        if waited < _LONG:
+            return work(self._connection, *args)
+        # While the file is locked, what queues up behind one call has waited with it.
+        _set_patience(self._connection, _BUSY_TIMEOUT - waited)
+        try:
+            return work(self._connection, *args)
+        finally:
+            _set_patience(self._connection, _BUSY_TIMEOUT)
 
     def _close(self) -> None:
         if self._closer is not None:
@@ -108,6 +117,10 @@ def _open(path: str) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def _set_patience(connection: sqlite3.Connection, seconds: float) -> None:
+    connection.execute(f"PRAGMA busy_timeout = {max(0, int(seconds * 1000))}")
 
 
 def _turn_on_wal(connection: sqlite3.Connection) -> None:

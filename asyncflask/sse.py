@@ -18,7 +18,7 @@ from .bridge import current_loop, cv_home, run_in_thread
 from .globals import _cv_request
 from .steps import DRIVEN
 from .streaming import stream_with_context
-from .waiting import Event, shielded
+from .waiting import Event, shield
 
 if t.TYPE_CHECKING:
     from asyncio import AbstractEventLoop, Task
@@ -153,8 +153,7 @@ async def _stream(feed: _Feed, opening: bytes, ping: float | None, ending: Shutd
             feed.note_sent()
     finally:
         common.leave(feed)
-        with shielded():
-            await feed.stop()
+        await shield(feed.stop())
     feed.raise_error()
 
 
@@ -200,8 +199,7 @@ class _Feed:
                 self._put(_encode(item, self.dumps))
                 await self.sent.wait()
         finally:
-            with shielded():
-                await self.items.aclose()
+            await shield(self.items.aclose())
 
     async def next(self, ping: float | None) -> t.Any:
         """The next piece to send, which is a ping if the source has none in time; _END at the end."""

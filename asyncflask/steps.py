@@ -23,7 +23,7 @@ from __future__ import annotations
 import inspect
 import sys
 import typing as t
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from functools import partial
 
 from .bridge import _on_event_loop, current_loop, cv_home, run_in_thread, wait_for
@@ -126,10 +126,14 @@ class Host:
         return await result
 
 
-async def call_to_end(host: Host, step: Step, *args: t.Any, **kwargs: t.Any) -> t.Any:
+def calls_to_end(host: Host) -> Callable[..., Awaitable[t.Any]]:
     """`host.call` for what cleans up: once a task of trio is cancelled, it would be cut short at its first wait."""
-    if "trio" not in sys.modules:
-        return await host.call(step, *args, **kwargs)
+    if "trio" not in sys.modules or host.place is DRIVEN:  # which awaits in a task of its own
+        return host.call
+    return partial(_call_to_end, host)
+
+
+async def _call_to_end(host: Host, step: Step, *args: t.Any, **kwargs: t.Any) -> t.Any:
     sheltered = step[0], partial(_shield_result, step[1])
     if host.moves:  # a block on the loop could end in the thread
         return await host.call(sheltered, *args, **kwargs)
@@ -139,7 +143,11 @@ async def call_to_end(host: Host, step: Step, *args: t.Any, **kwargs: t.Any) -> 
 
 def _shield_result(f: Callable[..., t.Any], *args: t.Any, **kwargs: t.Any) -> t.Any:
     result = f(*args, **kwargs)
-    return shield(result) if hasattr(result, "__await__") else result
+    return _shield_on_loop(result) if hasattr(result, "__await__") else result
+
+
+async def _shield_on_loop(awaitable: Awaitable[T]) -> T:
+    return await shield(awaitable)
 
 
 async def settle(result: t.Any) -> t.Any:
@@ -155,8 +163,9 @@ async def emit(host: Host, signal: Signal, sender: t.Any, **values: t.Any) -> No
 
 async def emit_to_end(host: Host, signal: Signal, sender: t.Any, **values: t.Any) -> None:
     """A signal of cleaning up."""
+    call = calls_to_end(host)
     for step in _steps_of(signal, sender):
-        await call_to_end(host, step, sender, **values)
+        await call(step, sender, **values)
 
 
 def _steps_of(signal: Signal, sender: t.Any) -> list[Step]:

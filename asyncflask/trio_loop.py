@@ -122,7 +122,7 @@ class TrioLoop:
     """The trio run of the thread that makes it."""
 
     def __init__(self) -> None:
-        self.token = trio.lowlevel.current_trio_token()
+        self.token: TrioToken = trio.lowlevel.current_trio_token()
         self._closed = False
         spawn_system_task(self._note_end)
 

@@ -41,9 +41,9 @@ def timeout(seconds: float | None) -> AbstractAsyncContextManager[Expiry]:
         from .trio_loop import Timeout
 
         return Timeout(seconds)
-    from asyncio import timeout
+    import asyncio
 
-    return timeout(seconds)
+    return asyncio.timeout(seconds)
 
 
 class Scope(t.Protocol):
@@ -72,11 +72,8 @@ def cancel_scope() -> Scope:
 class _TaskScope:
     """asyncio's. Another's cancellation of the task at the same time goes on beyond the block."""
 
-    __slots__ = ("_before", "_is_cancelled", "_task")
-
-    def __init__(self) -> None:
-        self._is_cancelled = False
-        self._task: Task[t.Any] | None = None
+    _is_cancelled = False
+    _task: Task[t.Any] | None = None
 
     def cancel(self) -> None:
         if self._task is not None and not self._is_cancelled:
@@ -84,18 +81,19 @@ class _TaskScope:
             self._task.cancel()
 
     def __enter__(self) -> t.Self:
-        from asyncio import current_task
+        import asyncio
 
-        self._task = task = t.cast("Task[t.Any]", current_task())
-        self._before = task.cancelling()
+        self._task = asyncio.current_task()
+        self._before = self._task.cancelling() if self._task is not None else 0
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: object, trace: object) -> bool:
+        task, self._task = self._task, None
+        if not self._is_cancelled or task is None or task.uncancel() > self._before or kind is None:
+            return False
         from asyncio import CancelledError
 
-        task, self._task = t.cast("Task[t.Any]", self._task), None
-        is_over = self._is_cancelled and task.uncancel() <= self._before
-        return is_over and kind is not None and issubclass(kind, CancelledError)
+        return issubclass(kind, CancelledError)
 
 
 _OPEN = nullcontext()
@@ -110,7 +108,12 @@ def shielded() -> AbstractContextManager[object]:
     return _OPEN
 
 
-async def shield(awaitable: Awaitable[T]) -> T:
+def shield(awaitable: Awaitable[T]) -> Awaitable[T]:
+    """`awaitable` itself, or on trio one that such a block is around."""
+    return _await_shielded(awaitable) if on_trio() else awaitable
+
+
+async def _await_shielded(awaitable: Awaitable[T]) -> T:
     with shielded():
         return await awaitable
 
@@ -123,9 +126,9 @@ async def pause() -> None:
         await checkpoint()
         await checkpoint()  # the tasks of one turn go in no order
     else:
-        from asyncio import sleep
+        import asyncio
 
-        await sleep(0)
+        await asyncio.sleep(0)
 
 
 class Event:

@@ -86,7 +86,8 @@ class Watchdog:
 
 def _is_idle(frame: FrameType) -> bool:
     filename = frame.f_code.co_filename
-    return filename == selectors.__file__ or f"{os.sep}asyncio{os.sep}" in filename
+    waits = (f"{os.sep}asyncio{os.sep}", f"{os.sep}trio{os.sep}_core{os.sep}_io_")
+    return filename == selectors.__file__ or any(part in filename for part in waits)
 
 
 def _find_endpoint(frame: FrameType | None) -> str | None:

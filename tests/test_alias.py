@@ -65,8 +65,24 @@ class TestModules:
 
     @pytest.mark.parametrize("name", ["scaffold", "dispatch", "plan", "nonsense", "ext.sqlalchemy"])
     def test_what_flask_does_not_have_is_not_found(self, name):
-        done = run_python(f"import asyncflask.as_flask, flask.{name}")
-        assert f"ModuleNotFoundError: No module named 'flask.{name.partition('.')[0]}'" in done.stderr
+        check(
+            "import asyncflask.as_flask\n"
+            f"try: import flask.{name}\n"
+            f"except ModuleNotFoundError as error: assert error.name == 'flask.{name.partition('.')[0]}', error.name\n"
+            "else: raise SystemExit('found')\n"
+        )
+
+    @pytest.mark.parametrize("name", ["scaffold", "plan", "nonsense", "json.nonsense"])
+    def test_find_spec_has_none_of_what_flask_does_not_have(self, name):
+        check(f"import asyncflask.as_flask; from importlib.util import find_spec; assert not find_spec('flask.{name}')")
+
+    @pytest.mark.parametrize("name", ["flask", "flask.app", "flask.json.tag", "flask.sansio", "flask.sansio.app"])
+    def test_find_spec_has_what_flask_has(self, name):
+        check(f"import asyncflask.as_flask; from importlib.util import find_spec; assert find_spec({name!r})")
+
+    def test_runpy_runs_the_command(self):
+        out = check("import asyncflask.as_flask, runpy, sys; sys.argv[1:] = ['--help']; runpy.run_module('flask')")
+        assert "routes" in out
 
     def test_a_rebound_class_is_seen_by_both_names(self):
         check(

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from edge import Exchange, get, wait_until
-from jinja2 import DictLoader, Environment as JinjaEnvironment, TemplateNotFound, UndefinedError
+from jinja2 import DictLoader, Environment as JinjaEnvironment, FileSystemBytecodeCache, TemplateNotFound, UndefinedError
 
 from asyncflask import (
     Blueprint,
@@ -301,3 +301,15 @@ def test_sync_rendering_is_not_disturbed(app: Flask) -> None:
     with app.app_context():
         asyncio.run(render_template_async("list.html"))
         assert render_template("macros.html") == ""
+
+
+async def test_cache_of_bytecode(app: Flask, tmp_path: Path) -> None:
+    """It does not hand the one kind's code to the other."""
+    app.jinja_env.bytecode_cache = FileSystemBytecodeCache(str(tmp_path))
+    (tmp_path / "templates" / "both.html").write_text("{{ 1 + 1 }}{% include 'plain.html' %}")
+    (tmp_path / "templates" / "plain.html").write_text("!")
+    async with app.app_context():
+        for _ in range(2):
+            assert render_template("both.html") == "2!"
+            assert await render_template_async("both.html") == "2!"
+            app.jinja_env.cache.clear()  # type: ignore[union-attr]

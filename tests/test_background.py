@@ -296,6 +296,26 @@ class TestEnd:
         assert [sum(name in text for text in lost) for name in (".slow'", ".stuck'", "'")] == [2, 1, 3]
         assert not app.background_tasks
 
+    async def test_what_is_lost_is_not_begun_later(self, app, seen, caplog):
+        app.config.update(BACKGROUND_TASK_SHUTDOWN_TIMEOUT=0, WORKER_THREADS=1)
+        release = threading.Event()
+
+        def stuck():
+            threads.append(threading.current_thread())
+            release.wait(20)
+
+        threads = []
+        await app.startup()
+        app.add_background_task(stuck)
+        for name in ("one", "two"):
+            app.add_background_task(seen.append, name)
+        await wait_until(lambda: threads)
+        await app.shutdown()
+        assert caplog.text.count("is lost") == 3
+        release.set()
+        await asyncio.to_thread(threads[0].join, 5)
+        assert seen == []
+
     async def test_one_that_will_not_be_cancelled(self, app, monkeypatch):
         monkeypatch.setattr("asyncflask.background.CLEAN_UP", 0.05)
         app.config["BACKGROUND_TASK_SHUTDOWN_TIMEOUT"] = 0

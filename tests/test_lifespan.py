@@ -308,6 +308,60 @@ class TestFailingStartup:
         await app.startup()
         await app.shutdown()
 
+    async def test_hook_that_swallows_the_cancellation(self, app, log):
+        @app.while_serving
+        async def life():
+            try:
+                log.append("waits")
+                await asyncio.sleep(20)
+            except asyncio.CancelledError:
+                log.append("swallowed")
+            try:
+                yield
+            finally:
+                log.append("closed")
+
+        task = asyncio.create_task(app.startup())
+        await wait_until(lambda: log)
+        task.cancel()
+        await asyncio.wait([task], timeout=5)
+        assert task.cancelled()
+        assert log == ["waits", "swallowed", "closed"]
+
+    async def test_task_group_is_no_reason_to_leave_others_open(self, app, log, caplog):
+        @app.while_serving
+        async def outer():
+            try:
+                yield
+            finally:
+                log.append("closed")
+
+        @app.while_serving
+        async def inner():
+            async with asyncio.TaskGroup():
+                yield
+
+        @app.while_serving
+        async def fails():
+            raise ValueError("no database")
+            yield
+
+        with pytest.raises(ValueError, match="no database"):
+            await app.startup()
+        assert log == ["closed"]
+        assert len(caplog.records) == 1
+
+    async def test_shutdown_that_comes_too_early(self, app):
+        @app.before_serving
+        async def before():
+            await asyncio.sleep(0.01)
+
+        task = asyncio.create_task(app.startup())
+        await asyncio.sleep(0)
+        await app.shutdown()
+        with pytest.raises(RuntimeError, match="shut down during its startup"):
+            await task
+
     async def test_server_that_does_not_wait(self, app, log):
         @app.while_serving
         async def life():
@@ -386,6 +440,29 @@ class TestFailingShutdown:
         assert log == ["outer", "last"]
         assert len(caplog.records) == 3 and "more than one yield" in caplog.text
 
+    async def test_task_of_a_group_that_fails_while_it_serves(self, app, log, caplog):
+        async def fail():
+            raise ValueError("no database")
+
+        @app.while_serving
+        async def outer():
+            try:
+                yield
+            finally:
+                log.append("closed")
+
+        @app.while_serving
+        async def life():
+            async with asyncio.TaskGroup() as group:
+                group.create_task(fail())
+                yield
+
+        await app.startup()
+        await wait_until(lambda: log)
+        assert "no database" in caplog.text
+        with pytest.raises(ExceptionGroup):
+            await app.shutdown()
+
     async def test_what_is_raised(self, app):
         async def fail():
             raise ValueError("one")
@@ -461,6 +538,29 @@ class TestShutdownEvent:
             assert signal.getsignal(signal.SIGTERM) is handler
         finally:
             signal.signal(signal.SIGTERM, before[0])
+
+    def test_two_applications_listen(self, log):
+        """In any order of begin and end, each once, and nobody calls itself."""
+        before = signal.getsignal(signal.SIGTERM)
+
+        def handler(number, frame):
+            log.append("server")
+
+        signal.signal(signal.SIGTERM, handler)
+        try:
+            one, two = Listener(lambda: log.append("one")), Listener(lambda: log.append("two"))
+            for listener in (one, two, one, two):
+                listener.start()
+            signal.raise_signal(signal.SIGTERM)
+            assert log == ["two", "one", "server"]
+            one.stop()
+            signal.raise_signal(signal.SIGTERM)
+            assert log[3:] == ["two", "one", "server"]
+            two.stop()
+            one.stop()
+            assert signal.getsignal(signal.SIGTERM) is handler
+        finally:
+            signal.signal(signal.SIGTERM, before)
 
     def test_signals_of_a_loop(self, log):
         async def main():

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
+import time
+from io import BytesIO
+
 import flask
 import pytest
+from edge import Exchange, get, post
 from socket_edge import Socket
 from werkzeug.exceptions import NotFound
+from werkzeug.test import EnvironBuilder
 
 from asyncflask import Flask, request, session, websocket
+from asyncflask.bridge import wait_for
 
 
 @pytest.fixture
@@ -112,8 +120,56 @@ class TestWsgiApplication:
         assert client.get("/old/x", headers={"X_Own": "evil"}).json["header"] in (None, "evil")
 
     async def test_a_websocket_is_refused(self, app):
-        async with Socket(app, "/old/ws") as socket:
+        async with Socket(app, "/old/ws", can_deny=False) as socket:
             assert socket.first["type"] == "websocket.close"
+        async with Socket(app, "/old/ws") as socket:
+            assert socket.first["status"] == 404
+
+    async def test_a_body_without_a_length(self, app):
+        assert (await post(app, "/old/x", b"one ", b"two", chunked=True)).json["data"] == "one two"
+
+    async def test_a_server_that_keeps_its_root_path_out_of_the_path(self, app):
+        for path in ("/old/x", "/site/old/x"):
+            assert (await get(app, path, root_path="/site")).json["url"].endswith("/site/old/x")
+
+    async def test_a_stream_ends_with_its_client(self, app):
+        closed = threading.Event()
+
+        def endless(environ, start_response):
+            def pieces():
+                try:
+                    while True:
+                        yield b"x"
+                        time.sleep(0.001)
+                finally:
+                    closed.set()
+
+            start_response("200 OK", [])
+            return pieces()
+
+        app.mount("/endless", endless)
+        exchange = Exchange("GET", "/endless")
+        async with asyncio.timeout(5):
+            task = asyncio.create_task(app(exchange.scope, exchange.receive, exchange.send))
+            await exchange.started.wait()
+            exchange.left.set()
+            await task
+        assert closed.is_set()
+
+    async def test_middleware_around_wsgi_app_comes_first(self, app):
+        wrapped = app.wsgi_app
+
+        def guard(environ, start_response):
+            if "HTTP_X_KEY" in environ:
+                return wrapped(environ, start_response)
+            start_response("403 FORBIDDEN", [])
+            return [b"no"]
+
+        app.wsgi_app = guard
+        app.mount("/new", modern)
+        for path, text in (("/old/x", '"rest":"x"'), ("/new/x", "/new /new/x")):
+            assert (await get(app, path)).status == 403
+            assert text in (await get(app, path, headers=[("X-Key", "1")])).text.replace(": ", ":")
 
 
 class TestAsgiApplication:
@@ -146,7 +202,8 @@ class TestAsgiApplication:
             await websocket.send(websocket.path)
 
         app.mount("/inner", inner)
-        assert app.test_client(face="wsgi").get("/inner/hello").text == "http://localhost/inner/hello"
+        client = app.test_client(face="wsgi")
+        assert await asyncio.to_thread(lambda: client.get("/inner/hello").text) == "http://localhost/inner/hello"
         async with Socket(app, "/inner/ws") as socket:
             assert await socket.take() == "/ws"
 
@@ -154,6 +211,93 @@ class TestAsgiApplication:
         app.mount("/new/old", make_old())
         assert client.get("/new/old/x").json["root"] == "/new/old"
         assert client.get("/new/olden").text == "/new /new/olden  None."
+
+
+def serve_wsgi(app, path, **options):
+    """As a server does: the status, and the body as an iterator that is to be closed."""
+    started = []
+    body = app(EnvironBuilder(path=path, **options).get_environ(), lambda *args: started.append(args))
+    return started[0][0], body
+
+
+class TestAsgiApplicationUnderWsgi:
+    @pytest.fixture(autouse=True)
+    def ended(self, app):
+        yield
+        wait_for(app.shutdown())
+
+    def test_a_body_without_a_length(self, app, client):
+        app.mount("/new", modern)
+        answer = client.post("/new/x", input_stream=BytesIO(b"body"), environ_overrides={"wsgi.input_terminated": True})
+        assert answer.text == "/new /new/x body None."
+
+    def test_a_path_that_is_no_utf8(self, app):
+        app.mount("/new", modern)
+        assert serve_wsgi(app, "/new/x", environ_overrides={"PATH_INFO": "/new/\xff"})[0] == "200 OK"
+
+    @pytest.mark.parametrize("begins", [False, True])
+    def test_no_answer_or_half_of_one(self, app, begins):
+        async def silent(scope, receive, send):
+            if begins and scope["type"] == "http":
+                await send({"type": "http.response.start", "status": 200, "headers": []})
+                await send({"type": "http.response.body", "body": b"half", "more_body": True})
+
+        app.mount("/new", silent)
+        with pytest.raises(RuntimeError, match="application ended"):
+            list(serve_wsgi(app, "/new/x")[1])
+
+    def test_a_head_request_has_no_body(self, app):
+        app.mount("/new", modern)
+        status, body = serve_wsgi(app, "/new/x", method="HEAD")
+        assert (status, b"".join(body)) == ("200 OK", b"")
+
+    def test_a_stream_is_closed_with_the_servers_iterator(self, app):
+        ended = threading.Event()
+
+        async def endless(scope, receive, send):
+            assert scope["type"] == "http"
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            try:
+                while True:
+                    await send({"type": "http.response.body", "body": b"x", "more_body": True})
+            finally:
+                ended.set()
+
+        app.mount("/new", endless)
+        _, body = serve_wsgi(app, "/new/x")
+        assert [next(body), next(body)] == [b"x", b"x"]
+        body.close()
+        assert ended.wait(5)
+
+    def test_work_after_the_response_holds_nobody_up(self, app, caplog):
+        go_on = threading.Event()
+
+        async def works_on(scope, receive, send):
+            assert scope["type"] == "http"
+            await modern(scope, receive, send)
+            await asyncio.to_thread(go_on.wait, 10)
+            raise ValueError("too late")
+
+        app.mount("/new", works_on)
+        assert b"".join(serve_wsgi(app, "/new/x")[1]) == b"/new /new/x  None."
+        go_on.set()
+        deadline = time.monotonic() + 5
+        while "too late" not in caplog.text:
+            assert time.monotonic() < deadline
+            time.sleep(0.002)
+
+    def test_state_of_its_lifespan(self, app):
+        async def lives(scope, receive, send):
+            if scope["type"] != "lifespan":
+                return await modern(scope, receive, send)
+            await receive()
+            scope["state"]["word"] = "shared"
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
+            await send({"type": "lifespan.shutdown.complete"})
+
+        app.mount("/new", lives)
+        assert b"".join(serve_wsgi(app, "/new/x")[1]) == b"/new /new/x  shared."
 
 
 class TestLifespan:
@@ -200,3 +344,58 @@ def test_one_application_for_a_path(app):
     app.mount("/x", modern)
     with pytest.raises(ValueError, match="already"):
         app.mount("/x", modern)
+
+
+class TestLifespanThatGoesWrong:
+    @pytest.mark.parametrize("error", [asyncio.CancelledError(), SystemExit("no key")])
+    async def test_errors_that_no_application_means(self, app, error):
+        async def fails(scope, receive, send):
+            raise error
+
+        app.mount("/new", fails)
+        async with asyncio.timeout(5):
+            with pytest.raises((RuntimeError, SystemExit)):
+                await app.startup()
+
+    async def test_an_error_after_the_start_is_not_lost(self, app, caplog):
+        async def fails(scope, receive, send):
+            await receive()
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
+            raise ValueError("no end")
+
+        app.mount("/new", fails)
+        await app.startup()
+        with pytest.raises(ValueError, match="no end"):
+            await app.shutdown()
+
+    async def test_what_follows_its_last_word_is_waited_for(self, app):
+        ended = []
+
+        async def lives(scope, receive, send):
+            for phase in ("startup", "shutdown"):
+                await receive()
+                await send({"type": f"lifespan.{phase}.complete"})
+            await asyncio.sleep(0.01)
+            ended.append(True)
+
+        app.mount("/new", lives)
+        await app.startup()
+        await app.shutdown()
+        assert ended
+
+    async def test_state_begins_anew(self, app):
+        seen = []
+
+        async def lives(scope, receive, send):
+            seen.append(dict(scope["state"]))
+            scope["state"]["word"] = "old"
+            for phase in ("startup", "shutdown"):
+                await receive()
+                await send({"type": f"lifespan.{phase}.complete"})
+
+        app.mount("/new", lives)
+        for _ in range(2):
+            await app.startup()
+            await app.shutdown()
+        assert seen == [{}, {}]

@@ -454,6 +454,14 @@ def test_going_on_without_the_store(face: str, memory: MemoryStore, caplog: pyte
     assert session_id is not None and ask_with(client, "/read", session_id).text == "1"
 
 
+@both_faces
+def test_log_out_without_the_store_takes_the_cookie(face: str, memory: MemoryStore) -> None:
+    client = FACES[face](make_app(memory, on_failure="fresh"))
+    client.get("/count")
+    memory.broken = {"delete"}
+    assert cookie_of(client.get("/clear")) == ""
+
+
 def test_unknown_policy_is_refused(memory: MemoryStore) -> None:
     with pytest.raises(ValueError, match="on_failure"):
         StoredSessionInterface(memory, on_failure="ignore")  # type: ignore[arg-type]

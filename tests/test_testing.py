@@ -106,6 +106,13 @@ class TestRequests:
         for each in (builder, plain):
             each.close()
 
+    def test_flask_socketio_makes_requests_without_opening_them(self, client):
+        client.environ_base["HTTP_USER_AGENT"] = "Foo"
+        made = client._request_from_builder_args(["/socket.io"], {"query_string": {"a": "1"}, "headers": {"X": "y"}})
+        assert made.args["a"] == "1"
+        assert made.headers["X"] == "y"
+        assert made.user_agent.string == "Foo"
+
     def test_json_goes_through_the_apps_provider(self, app, client):
         class Loud(type(app.json)):
             def loads(self, s, **kwargs):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import inspect
 import io
 import logging
 import threading
 import time
 import typing as t
+import weakref
 from collections.abc import Awaitable, Callable, Iterator
 from contextvars import ContextVar
 from functools import wraps
@@ -21,10 +23,13 @@ from asyncflask import (
     Flask,
     Response,
     ServerSentEvent,
+    appcontext_popped,
+    appcontext_tearing_down,
     copy_current_request_context,
     g,
     render_template_string_async,
     request,
+    request_tearing_down,
     session,
     sse,
     stream_with_context,
@@ -32,6 +37,7 @@ from asyncflask import (
     websocket,
 )
 from asyncflask.bridge import current_loop, run_in_thread
+from asyncflask.globals import _cv_request
 from asyncflask.redis_store import RedisStore
 from asyncflask.sqlite_store import SQLiteStore
 from asyncflask.stored_sessions import StoredSessionInterface
@@ -906,3 +912,138 @@ async def test_upload_by_the_client(app: Flask) -> None:
     client = app.async_test_client()
     data = {"file": (io.BytesIO(b"x" * 3_000_000), "name")}
     assert (await client.post("/", data=data)).json == {"file": 3_000_000}
+
+
+# -- what is still done when a request was cancelled
+
+
+@STYLES
+@on_trio
+async def test_receivers_of_the_teardown_signals(app: Flask, style: str) -> None:
+    seen: list[str] = []
+
+    async def receive(sender: Flask, **values: t.Any) -> None:
+        await trio.lowlevel.checkpoint()
+        seen.append(type(values.get("exc")).__name__)
+
+    @app.get("/")
+    async def view() -> str:
+        await trio.sleep(LONG)
+        return "waited"
+
+    if style == "sync":
+        app.before_request(lambda: None)
+    with (
+        request_tearing_down.connected_to(receive, app),
+        appcontext_tearing_down.connected_to(receive, app),
+        appcontext_popped.connected_to(receive, app),
+        trio.move_on_after(0.02) as scope,
+    ):
+        await get(app)
+    assert scope.cancelled_caught and seen == ["Cancelled", "Cancelled", "NoneType"]
+
+
+@STYLES
+@on_trio
+async def test_functions_of_call_on_close(app: Flask, style: str) -> None:
+    closed: list[str] = []
+
+    def note() -> None:
+        time.sleep(0.02)
+        closed.append("closed")
+
+    def answer() -> Response:
+        response = Response("text")
+        response.call_on_close(note)
+        return response
+
+    app.add_url_rule("/", "view", view_of(style, answer))
+    exchange = TrioExchange()
+    exchange.wire_open = trio.Event()  # type: ignore[assignment]
+    with trio.move_on_after(0.05) as scope:
+        await exchange.answer(app)
+    assert scope.cancelled_caught and closed == ["closed"]
+
+
+@STYLES
+@on_trio
+async def test_a_failing_close(app: Flask, style: str) -> None:
+    @app.get("/")
+    async def view() -> Response:
+        async def pieces() -> t.Any:
+            yield "piece"
+
+        response = Response(pieces() if style == "async" else iter(["piece"]))
+        response.call_on_close(lambda: {}["missing"])
+        return response
+
+    with pytest.raises(KeyError, match="missing"):
+        await get(app)
+
+
+@on_trio
+async def test_a_sync_function_that_returns_an_awaitable_tears_down(app: Flask) -> None:
+    seen: list[str] = []
+
+    async def tear_down() -> None:
+        await trio.sleep(0.01)
+        seen.append("torn down")
+
+    app.teardown_request(lambda error: tear_down())
+    app.add_url_rule("/", "view", view_of("async", lambda: "text"))
+
+    @app.after_request
+    async def wait(response: Response) -> Response:
+        await trio.sleep(LONG)
+        return response
+
+    with trio.move_on_after(0.02) as scope:
+        await get(app)
+    assert scope.cancelled_caught and seen == ["torn down"]
+
+
+@on_trio
+async def test_a_call_that_fails_on_the_loop_does_not_end_trio(app: Flask, caplog: pytest.LogCaptureFixture) -> None:
+    current_loop().call_soon_threadsafe(lambda: {}["missing"])
+    await wait_until(lambda: "missing" in caplog.text)
+
+
+@pytest.mark.parametrize("path", ["/sync", "/async", "/bridge", "/fails", "/stream", "/events", "/guarded", "/late"])
+@on_trio
+async def test_no_cycle_is_left_behind(app: Flask, path: str, caplog: pytest.LogCaptureFixture) -> None:
+    """The context is gone without the garbage collector."""
+    contexts: list[weakref.ref[t.Any]] = []
+
+    async def wait() -> str:
+        await trio.lowlevel.checkpoint()
+        return "text"
+
+    async def pieces() -> t.Any:
+        yield await wait()
+
+    def fail() -> t.NoReturn:
+        raise LookupError
+
+    async def late() -> None:
+        await trio.sleep(LONG)
+
+    @app.teardown_request
+    async def note(error: BaseException | None) -> None:
+        contexts.append(weakref.ref(_cv_request.get()))
+
+    app.add_url_rule("/sync", "sync", lambda: "text")
+    app.add_url_rule("/async", "async", wait)
+    app.add_url_rule("/bridge", "bridge", lambda: app.ensure_sync(wait)())
+    app.add_url_rule("/fails", "fails", view_of("async", fail))
+    app.add_url_rule("/stream", "stream", view_of("async", pieces))
+    app.add_url_rule("/events", "events", view_of("async", lambda: sse(pieces())))
+    app.add_url_rule("/guarded", "guarded", wait, cancel_on_disconnect=True)
+    app.add_url_rule("/late", "late", late, response_timeout=0.01)
+    with caplog.at_level(logging.CRITICAL):
+        gc.collect()
+        gc.disable()
+        try:
+            await get(app, path)
+            await wait_until(lambda: contexts and not any(context() for context in contexts))
+        finally:
+            gc.enable()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import typing as t
+import weakref
+from functools import partial
 
 import httpx
 import pytest
@@ -48,6 +50,33 @@ async def test_proxy_fix_over_asgi(app: Flask) -> None:
     async with client(app) as http:
         answer = await http.get("/remote", headers={"X-Forwarded-For": "192.0.2.7", "X-Forwarded-Proto": "https"})
     assert answer.json() == {"addr": "192.0.2.7", "scheme": "https", "seen": 0}
+
+
+async def test_a_subclass_that_overrides_it() -> None:
+    class Counting(Flask):
+        def wsgi_app(self, environ: t.Any, start_response: t.Any) -> t.Any:
+            environ["seen"] = environ.get("seen", 0) + 1
+            return super().wsgi_app(environ, start_response)
+
+    app = Counting(__name__)
+    app.add_url_rule("/seen", view_func=lambda: {"seen": request.environ.get("seen", 0)}, endpoint="seen")
+    assert app.test_client().get("/seen").get_json() == {"seen": 1}
+    async with client(app) as http:
+        assert (await http.get("/seen")).json() == {"seen": 1}
+        app.wsgi_app = Count(app.wsgi_app)  # type: ignore[method-assign]
+        assert (await http.get("/seen")).json() == {"seen": 2}
+    gone = weakref.ref(app)
+    del app
+    assert gone() is None
+
+
+async def test_an_agent_that_patches_the_class(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = Flask.wsgi_app
+    monkeypatch.setattr(Flask, "wsgi_app", lambda app, *rest: Count(partial(plain, app))(*rest))
+    app = Flask(__name__)
+    app.add_url_rule("/seen", view_func=lambda: {"seen": request.environ["seen"]}, endpoint="seen")
+    async with client(app) as http:
+        assert (await http.get("/seen")).json() == {"seen": 1}
 
 
 async def test_several_layers_and_both_faces(app: Flask) -> None:
