@@ -30,7 +30,7 @@ from .hooks import CONTEXT, HTTP, URL_DEFAULTS, CycleKinds, HookList, ordered
 from .json.provider import DefaultJSONProvider, JSONProvider
 from .logging import create_logger
 from .native import Native
-from .overrides import AppType, facade, find_override
+from .overrides import AppType, facade, show_wsgi_override
 from .paths import find_package, get_debug_flag
 from .plan import Plan, PlanBook
 from .responding import make_response
@@ -130,14 +130,7 @@ class Flask(Native, metaclass=AppType):
             await t.cast(Flask, app()).asgi_app(scope, receive, send)
 
         vars(self)["__call__"] = __call__
-        if find_override(self, "wsgi_app") and "wsgi_app" not in vars(self):
-
-            def wsgi_app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-                found = t.cast(Flask, app())
-                return type(found).wsgi_app(found, environ, start_response)
-
-            # Of a subclass or a patch: ASGI finds it where it finds middleware, and skips neither.
-            vars(self)["wsgi_app"] = wsgi_app
+        show_wsgi_override(self)
 
     def _add_static_rule(self, static_host: str | None) -> None:
         app = weakref.ref(self)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import typing as t
 from collections.abc import Iterable
 from contextlib import suppress
@@ -10,10 +9,14 @@ from contextlib import suppress
 from anyio import Event, Lock
 
 from .bridge import current_loop
+from .waiting import cancel_scope
 from .websockets import ABNORMAL, CLOSED, CONNECTING, NO_STATUS, NORMAL, OPEN, WebsocketDisconnect
 
 if t.TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
+
     from .typing import Message, Receive, Scope, Send
+    from .waiting import Scope as CancelScope
 
 
 class Connection:
@@ -32,11 +35,11 @@ class Connection:
         self.closed: tuple[int, str] = NO_STATUS, ""  # why, once the state says so
         self.can_deny: bool = "websocket.http.response" in scope.get("extensions", ())
         self.subprotocols: list[str] | None = scope.get("subprotocols")
-        self.loop: asyncio.AbstractEventLoop = current_loop()
+        self.loop: AbstractEventLoop = current_loop()
         self._receive = receive
         self._send = send
         self._accepting: Lock | None = Lock()
-        self._receiving: tuple[asyncio.Task[t.Any], ...] = ()
+        self._receiving: tuple[CancelScope, ...] = ()
         # ASGI 2.4: a `send` to a client that has left raises. Before, only `receive` told.
         self._tells_senders: bool = _spec_version(scope) >= (2, 4)
         self._sends_alone: bool = False
@@ -101,8 +104,8 @@ class Connection:
     def _note_end(self, code: int, reason: str) -> WebsocketDisconnect:
         self.state = CLOSED
         self.closed = code, reason
-        for task in self._receiving:
-            task.cancel()  # which `_wait_for_message` turns into the news
+        for scope in self._receiving:
+            scope.cancel()  # which `_wait_for_message` turns into the news
         return WebsocketDisconnect(code, reason)
 
     def _take_end(self, message: Message) -> None:
@@ -111,18 +114,14 @@ class Connection:
 
     async def _wait_for_message(self) -> Message:
         self._sends_alone = False
-        task = _current_task()
-        if task is None:
-            return await self._receive()
-        self._receiving = (*self._receiving, task)
+        scope = cancel_scope()
+        self._receiving = (*self._receiving, scope)
         try:
-            return await (self._receive() if self._ahead is None else self._take_ahead(self._ahead))
-        except asyncio.CancelledError:
-            if self.state is not CLOSED or task.uncancel() > 0:
-                raise
-            raise WebsocketDisconnect(*self.closed) from None
+            with scope:
+                return await (self._receive() if self._ahead is None else self._take_ahead(self._ahead))
         finally:
-            self._receiving = tuple(other for other in self._receiving if other is not task)
+            self._receiving = tuple(other for other in self._receiving if other is not scope)
+        raise WebsocketDisconnect(*self.closed)
 
     def _listen_ahead(self) -> None:
         """Who only sends would not learn that the client has left: from the second message on, a task listens."""
@@ -173,14 +172,6 @@ class _Ahead:
         if error is not None:
             raise error
         return self.message
-
-
-def _current_task() -> asyncio.Task[t.Any] | None:
-    """None under trio, where the server's own events alone wake who waits."""
-    try:
-        return asyncio.current_task()
-    except RuntimeError:
-        return None
 
 
 def _spec_version(scope: Scope) -> tuple[int, ...]:

@@ -94,7 +94,8 @@ class AsyncClient:
                 response = await self._follow(response)
                 response.history = tuple(history)
         finally:
-            request.environ["wsgi.input"].close()
+            if "input_stream" not in kwargs and all(isinstance(place, str) for place in args[:1]):
+                request.environ["wsgi.input"].close()  # made here, for a large form a file
         return response
 
     get: t.ClassVar[Verb] = _verb("GET")

@@ -114,22 +114,22 @@ class BackgroundTasks:
     async def shutdown(self, grace: float) -> None:
         """Wait `grace` seconds for the tasks of this loop; then each that still runs is logged and cancelled."""
         await checkpoint()  # those that a thread has just begun
-        await self._wait(grace)
-        for task, run in self._of_this_loop().items():
+        await self._wait(grace, lost=False)
+        for task, run in self._of_this_loop(lost=False).items():
             run.is_lost = True
             text = "Background task %r is lost: it did not end within %g s of the shutdown."
             run.app.logger.warning(text, run.name, grace)
             task.cancel()
-        await self._wait(CLEAN_UP)
+        await self._wait(CLEAN_UP, lost=True)
         self._pool.close()
 
-    def _of_this_loop(self) -> dict[Future[None], _Run]:
+    def _of_this_loop(self, lost: bool) -> dict[Future[None], _Run]:
         loop = current_loop()
-        return {task: run for task, run in tuple(self._runs.items()) if run.home.loop is loop}
+        return {task: run for task, run in tuple(self._runs.items()) if run.home.loop is loop and run.is_lost is lost}
 
-    async def _wait(self, seconds: float) -> None:
+    async def _wait(self, seconds: float, lost: bool) -> None:
         with move_on_after(seconds):
-            while self._of_this_loop():
+            while self._of_this_loop(lost):
                 change = self._changes[current_loop()] = Event()
                 await change.wait()
 

@@ -24,6 +24,7 @@ from .globals import _cv_app, _cv_request, _no_app_msg, _no_ws_msg
 from .gone import missing_from
 from .hooks import WEBSOCKET
 from .plan import Plan, make_session_step
+from .routing import check_protocol
 from .signals import (
     appcontext_popped,
     appcontext_pushed,
@@ -334,6 +335,7 @@ class RequestContext(Context):
         try:
             # None: as the Upgrade header says. HTTP/2 has none (RFC 8441).
             found = adapter.match(return_rule=True, websocket=self.is_websocket or None)
+            check_protocol(found[0], self.is_websocket)
             request.url_rule, request.view_args = found  # type: ignore[assignment]
         except HTTPException as error:
             # Tracebacks hold this frame and so the request; without them there is no cycle.

@@ -109,9 +109,11 @@ class Lifespan:
         """Raises what a hook raised, an ExceptionGroup of several, after all have run."""
         self._tell_end()
         app = self.app
-        await tasks_of(app).shutdown(app.config["BACKGROUND_TASK_SHUTDOWN_TIMEOUT"])
+        tasks, grace = tasks_of(app), app.config["BACKGROUND_TASK_SHUTDOWN_TIMEOUT"]
+        await tasks.shutdown(grace)
         life, self._life = self._life, None
         errors = [] if life is None else await life.end()
+        await tasks.shutdown(grace)  # those that hooks have begun
         app._workers.close()
         self.state.clear()
         if errors:

@@ -25,13 +25,12 @@ if t.TYPE_CHECKING:
 class _Input:
     """`wsgi.input` as a body: read in a thread, since it may be slow to arrive."""
 
-    def __init__(self, stream: t.IO[bytes]) -> None:
-        self.stream = stream
+    def __init__(self, environ: WSGIEnvironment) -> None:
+        self.is_announced = bool(environ.get("CONTENT_LENGTH")) or "HTTP_TRANSFER_ENCODING" in environ
+        self.stream = get_input_stream(environ)
 
     async def pull(self) -> tuple[bytes, bool]:
-        read = self.stream.read
-        is_empty = isinstance(self.stream, BytesIO)
-        chunk = read(REQUEST_CHUNK) if is_empty else await run_sync(read, REQUEST_CHUNK)
+        chunk = await run_sync(self.stream.read, REQUEST_CHUNK) if self.is_announced else b""
         return chunk, bool(chunk)
 
 
@@ -61,7 +60,7 @@ def call_from_wsgi(
     app: ASGIApp, scope: Scope, environ: WSGIEnvironment, start_response: StartResponse, logger: Logger
 ) -> Iterable[bytes]:
     """Raises what the application raises before its response has begun."""
-    call = _Call(app, scope, _Input(get_input_stream(environ)), logger)
+    call = _Call(app, scope, _Input(environ), logger)
     status, headers = wait_for(_begin(call, copy_context()))
     phrase = HTTP_STATUS_CODES.get(status, "Unknown")
     pairs = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers]

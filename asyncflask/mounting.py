@@ -49,7 +49,7 @@ class Mount:
             return t.cast("ASGIApp", self.app)
         from .app import Flask
 
-        host: t.Any = Flask(f"mounted at {self.path}", static_folder=None, root_path=self.owner.root_path)
+        host: t.Any = Flask(__name__, static_folder=None)
         host.wsgi_app = self.app
         host.config["BODY_TIMEOUT"] = self.owner.config["BODY_TIMEOUT"]
         host._workers = self.owner._workers

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from functools import cache, lru_cache
 
 from werkzeug.exceptions import NotFound
-from werkzeug.routing import Map as WerkzeugMap, Rule, ValidationError
+from werkzeug.routing import Map as WerkzeugMap, Rule, ValidationError, WebsocketMismatch
 from werkzeug.routing.converters import DEFAULT_CONVERTERS, UnicodeConverter
 from werkzeug.routing.matcher import State
 from werkzeug.routing.rules import RulePart
@@ -246,9 +246,20 @@ def make_rule(
         if provide_automatic_options:
             methods.add("OPTIONS")
     methods |= set(getattr(view_func, "required_methods", ()))
+    is_ours = options.pop("asgi_websocket", False)
     url_rule = app.url_rule_class(rule, methods=methods, endpoint=endpoint, **options)
+    url_rule.asgi_websocket = is_ours  # type: ignore[attr-defined]
     url_rule.provide_automatic_options = provide_automatic_options  # type: ignore[attr-defined]  # as in Flask
     return url_rule
+
+
+def check_protocol(rule: t.Any, is_websocket: bool) -> None:
+    """Raise WebsocketMismatch where a websocket's rule matched a request, which may say that it wants an upgrade.
+
+    Such a rule of an extension, made with ``websocket=True`` alone, is for requests: it takes the socket by itself.
+    """
+    if rule.websocket and getattr(rule, "asgi_websocket", False) is not is_websocket:
+        raise WebsocketMismatch()
 
 
 def _rule_methods(view_func: t.Any, methods: t.Any) -> set[str]:

@@ -279,7 +279,8 @@ class Scaffold:
         """Add a websocket's URL rule and its view."""
         if "methods" in options:
             raise TypeError("A websocket is opened with GET; it has no 'methods'.")
-        self.add_url_rule(rule, endpoint, t.cast(t.Any, view_func), False, methods=["GET"], websocket=True, **options)
+        options = {**options, "methods": ["GET"], "websocket": True, "asgi_websocket": True}
+        self.add_url_rule(rule, endpoint, t.cast(t.Any, view_func), False, **options)
 
     @setupmethod
     def endpoint(self, endpoint: str) -> Callable[[F], F]:

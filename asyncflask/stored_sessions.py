@@ -11,7 +11,7 @@ import re
 import secrets
 import typing as t
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from time import monotonic
 
 from werkzeug.datastructures import CallbackDict
@@ -183,8 +183,9 @@ class StoredSessionInterface(SessionInterface):
         return value
 
     def _decode(self, app: Flask, value: bytes) -> dict[str, t.Any] | None:
-        try:
-            return t.cast("dict[str, t.Any]", self.serializer.loads(value.decode()))
-        except ValueError:
-            app.logger.warning("A stored session is not readable and begins anew")
-            return None
+        with suppress(ValueError, TypeError):  # the latter from a tag with another kind of value
+            data: t.Any = self.serializer.loads(value.decode())
+            if isinstance(data, dict):
+                return data
+        app.logger.warning("A stored session is not readable and begins anew")
+        return None

@@ -12,7 +12,13 @@ from pathlib import Path
 
 import pytest
 from edge import Exchange, get, wait_until
-from jinja2 import DictLoader, Environment as JinjaEnvironment, FileSystemBytecodeCache, TemplateNotFound, UndefinedError
+from jinja2 import (
+    DictLoader,
+    Environment as JinjaEnvironment,
+    FileSystemBytecodeCache,
+    TemplateNotFound,
+    UndefinedError,
+)
 
 from asyncflask import (
     Blueprint,

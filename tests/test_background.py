@@ -316,6 +316,19 @@ class TestEnd:
         await asyncio.to_thread(threads[0].join, 5)
         assert seen == []
 
+    async def test_those_of_hooks_on_the_way_out(self, app, seen):
+        async def last():
+            await asyncio.sleep(0.01)
+            seen.append("last")
+
+        @app.after_serving
+        def after():
+            app.add_background_task(last)
+
+        await app.startup()
+        await app.shutdown()
+        assert seen == ["last"]
+
     async def test_one_that_will_not_be_cancelled(self, app, monkeypatch):
         monkeypatch.setattr("asyncflask.background.CLEAN_UP", 0.05)
         app.config["BACKGROUND_TASK_SHUTDOWN_TIMEOUT"] = 0

@@ -45,7 +45,7 @@ FILES = {
 # To import them is to run a command, or to install the alias.
 ACTING = ("__main__", "as_flask")
 # What only those pay for who use it.
-LAZY = ("asyncio", "click", "anyio", "uvicorn", "dotenv", "a2wsgi", "h11", "wsproto", "importlib.metadata")
+LAZY = ("asyncio", "click", "anyio", "uvicorn", "dotenv", "h11", "wsproto", "importlib.metadata")
 
 
 def is_for_checkers(node: ast.If) -> bool:

@@ -387,7 +387,6 @@ class TestFailingStartup:
             await task
         assert log == ["begun", "closed"]
 
-
     def test_loop_that_ends_meanwhile(self, app, log):
         @app.while_serving
         async def life():

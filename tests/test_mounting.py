@@ -228,7 +228,8 @@ class TestAsgiApplicationUnderWsgi:
 
     def test_a_body_without_a_length(self, app, client):
         app.mount("/new", modern)
-        answer = client.post("/new/x", input_stream=BytesIO(b"body"), environ_overrides={"wsgi.input_terminated": True})
+        chunked = {"wsgi.input_terminated": True, "HTTP_TRANSFER_ENCODING": "chunked"}
+        answer = client.post("/new/x", input_stream=BytesIO(b"body"), environ_overrides=chunked)
         assert answer.text == "/new /new/x body None."
 
     def test_a_path_that_is_no_utf8(self, app):

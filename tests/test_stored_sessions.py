@@ -334,10 +334,10 @@ def test_what_is_not_readable_begins_anew(
     client: WsgiClient, memory: MemoryStore, caplog: pytest.LogCaptureFixture
 ) -> None:
     client.get("/count")
-    for value in (b"\xff\xfe", b"{", b""):
+    for value in (b"\xff\xfe", b"{", b"", b"[1]", b'{" t": 5}'):
         memory.values = dict.fromkeys(memory.values, value)
         assert client.get("/read").text == "None"
-    assert caplog.text.count("not readable") == 3
+    assert caplog.text.count("not readable") == 5
 
 
 def test_tagged_values_survive(memory: MemoryStore) -> None:
@@ -917,6 +917,23 @@ async def test_no_event_loop_waits_for_the_disk(tmp_path: Path) -> None:
     other.execute("COMMIT")
     other.close()
     await writing
+    assert await store.load("b") == b"2"
+    await store.close()
+
+
+async def test_calls_wait_together_while_the_file_is_locked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("asyncflask.sqlite_store._BUSY_TIMEOUT", 0.5)
+    store = SQLiteStore(tmp_path / "sessions.db")
+    await store.save("a", b"1", 100)
+    other = sqlite3.connect(store.path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    begun = time.monotonic()
+    results = await asyncio.gather(*(store.save("b", b"2", 100) for _ in range(10)), return_exceptions=True)
+    assert time.monotonic() - begun < 2.5  # one by one they would take twice that
+    assert {type(result) for result in results} == {sqlite3.OperationalError}
+    other.execute("ROLLBACK")
+    other.close()
+    await store.save("b", b"2", 100)
     assert await store.load("b") == b"2"
     await store.close()
 

@@ -17,7 +17,7 @@ from functools import wraps
 import pytest
 import trio
 import trio.testing
-from edge import Exchange
+from edge import Exchange, make_scope
 
 from asyncflask import (
     Flask,
@@ -42,6 +42,7 @@ from asyncflask.redis_store import RedisStore
 from asyncflask.sqlite_store import SQLiteStore
 from asyncflask.stored_sessions import StoredSessionInterface
 from asyncflask.watchdog import Watchdog
+from asyncflask.websockets import WebsocketDisconnect
 
 LONG = 20  # seconds; nothing takes so long, unless something is wrong
 STYLES = pytest.mark.parametrize("style", ["sync", "async"])
@@ -1047,3 +1048,78 @@ async def test_no_cycle_is_left_behind(app: Flask, path: str, caplog: pytest.Log
             await wait_until(lambda: contexts and not any(context() for context in contexts))
         finally:
             gc.enable()
+
+
+# -- websockets
+
+
+@on_trio
+async def test_who_receives_is_woken_by_another_tasks_close(app: Flask) -> None:
+    seen: list[t.Any] = []
+
+    @app.websocket("/")
+    async def talk() -> None:
+        async def listen() -> None:
+            try:
+                await websocket.receive()
+            except WebsocketDisconnect as end:
+                seen.append(end.code)
+
+        await websocket.accept()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(listen)
+            nursery.start_soon(listen)
+            await trio.sleep(0.01)
+            await websocket.close(4000)
+        seen.append("ended")
+
+    async with app.async_test_client().websocket("/"):
+        await wait_until(lambda: seen == [4000, 4000, "ended"])
+
+
+@on_trio
+async def test_a_message_that_was_heard_ahead_is_not_lost(app: Flask) -> None:
+    """A server of before ASGI 2.4: who only sends has a task that listens."""
+    to_app, from_app = trio.open_memory_channel[t.Any](9), trio.open_memory_channel[t.Any](9)
+
+    @app.websocket("/")
+    async def talk() -> None:
+        for number in range(3):
+            await websocket.send(str(number))
+        await trio.sleep(0.02)
+        await websocket.send(f"got {await websocket.receive()}")
+
+    scope = make_scope("GET", "/", [], subprotocols=[])
+    scope.update(type="websocket", scheme="ws")
+    await to_app[0].send({"type": "websocket.connect"})
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(app, scope, to_app[1].receive, from_app[0].send)
+        assert [(await from_app[1].receive()).get("text") for _ in range(4)] == [None, "0", "1", "2"]
+        await to_app[0].send({"type": "websocket.receive", "text": "it"})
+        assert (await from_app[1].receive())["text"] == "got it"
+
+
+@on_trio
+async def test_a_cancelled_websocket_is_torn_down(app: Flask) -> None:
+    seen: list[str] = []
+
+    @app.teardown_websocket
+    async def tear_down(error: BaseException | None) -> None:
+        await trio.lowlevel.checkpoint()
+        seen.append(type(error).__name__)
+
+    @app.websocket("/")
+    async def talk() -> None:
+        await websocket.receive()
+
+    scope = make_scope("GET", "/", [], subprotocols=[])
+    scope.update(type="websocket", scheme="ws")
+    to_app, receive = trio.open_memory_channel[t.Any](9)
+    await to_app.send({"type": "websocket.connect"})
+
+    async def send(message: t.Any) -> None:
+        await trio.lowlevel.checkpoint()
+
+    with trio.move_on_after(0.05) as cancelled:
+        await app(scope, receive.receive, send)
+    assert cancelled.cancelled_caught and seen == ["Cancelled"]

@@ -969,3 +969,47 @@ class TestContext:
         finally:
             gate.set()
             await holding
+
+
+class TestNoWayAround:
+    """A websocket's view is reached by its handshake alone: an HTTP request that says Upgrade passes no guard of it."""
+
+    UPGRADE = (
+        ("Connection", "Upgrade"),
+        ("Upgrade", "websocket"),
+        ("Sec-WebSocket-Version", "13"),
+        ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="),
+        ("Origin", "http://evil.example"),
+    )
+
+    @pytest.mark.parametrize("face", ["wsgi", "asgi"])
+    @pytest.mark.parametrize("wrapped", [False, True])
+    @pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS", "POST"])
+    def test_an_upgrade_over_http(self, face, wrapped, method):
+        app, reached = Flask(__name__), []
+        blueprint = Blueprint("b", __name__, url_prefix="/b")
+
+        @app.websocket("/ws")
+        @blueprint.websocket("/ws")
+        async def secret():
+            reached.append("view")
+            return {"secret": 42}
+
+        app.register_blueprint(blueprint)
+        if wrapped:
+            inner = app.wsgi_app
+            app.wsgi_app = lambda environ, start_response: inner(environ, start_response)
+        client = app.test_client(face=face)
+        for path in ("/ws", "/b/ws"):
+            assert client.open(path, method=method, headers=list(self.UPGRADE)).status_code in (400, 405)
+        assert reached == []
+
+    def test_a_rule_of_an_extension_takes_the_socket_of_the_environ(self):
+        app = Flask(__name__)
+
+        @app.route("/ws", websocket=True)
+        def index():
+            return request.environ.get("werkzeug.socket", "as in Flask")
+
+        assert app.test_client().get("/ws", headers=list(self.UPGRADE)).text == "as in Flask"
+        assert app.test_client().get("/ws").status_code == 400

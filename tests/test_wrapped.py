@@ -52,22 +52,32 @@ async def test_proxy_fix_over_asgi(app: Flask) -> None:
     assert answer.json() == {"addr": "192.0.2.7", "scheme": "https", "seen": 0}
 
 
-async def test_a_subclass_that_overrides_it() -> None:
-    class Counting(Flask):
-        def wsgi_app(self, environ: t.Any, start_response: t.Any) -> t.Any:
-            environ["seen"] = environ.get("seen", 0) + 1
-            return super().wsgi_app(environ, start_response)
+class Counting(Flask):
+    def wsgi_app(self, environ: t.Any, start_response: t.Any) -> t.Any:
+        environ["seen"] = environ.get("seen", 0) + 1
+        return super().wsgi_app(environ, start_response)
 
+
+def make_counting() -> Flask:
     app = Counting(__name__)
-    app.add_url_rule("/seen", view_func=lambda: {"seen": request.environ.get("seen", 0)}, endpoint="seen")
-    assert app.test_client().get("/seen").get_json() == {"seen": 1}
+    app.add_url_rule("/seen", view_func=lambda: {"seen": request.environ["seen"]}, endpoint="seen")
+    return app
+
+
+async def test_a_subclass_that_overrides_it() -> None:
+    app = make_counting()
     async with client(app) as http:
         assert (await http.get("/seen")).json() == {"seen": 1}
         app.wsgi_app = Count(app.wsgi_app)  # type: ignore[method-assign]
         assert (await http.get("/seen")).json() == {"seen": 2}
-    gone = weakref.ref(app)
+
+
+def test_an_application_of_such_a_subclass_is_freed() -> None:
+    app = make_counting()
+    assert app.test_client().get("/seen").get_json() == {"seen": 1}
+    left = weakref.ref(app)
     del app
-    assert gone() is None
+    assert left() is None
 
 
 async def test_an_agent_that_patches_the_class(monkeypatch: pytest.MonkeyPatch) -> None:
