@@ -55,7 +55,7 @@ async def _serve(app: Flask, websocket: Websocket, scope: Scope) -> None:
         websocket.routing_exception = Forbidden("The websocket was opened from another origin.")
         # Where a proxy rewrites Host, this is how one finds out.
         origin, host = (_raw_header(scope, name) for name in (b"origin", b"host"))
-        app.logger.info("A websocket was refused: its origin is %r, and Host %r.", origin, host)
+        app.logger.warning("A websocket was refused: its origin is %r, and Host %r.", origin, host)
     elif app._plan(None).matches_on_loop:
         ctx.match_request()
         _let_environ_go(websocket)
@@ -88,6 +88,8 @@ async def _converse(ctx: WebsocketContext, connection: Connection) -> None:
     if connection.state is not CONNECTING:
         await connection.close(NORMAL if outcome is None else INTERNAL_ERROR)
     elif outcome is None:
+        text = "The websocket view of %r ended before it accepted: refused. Was an await forgotten?"
+        ctx.app.logger.warning(text, ctx.request.endpoint)
         await connection.close(NORMAL)
     else:
         await connection.deny(*_render(ctx, outcome))

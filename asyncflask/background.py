@@ -7,6 +7,7 @@ so that long ones keep no request waiting.
 
 from __future__ import annotations
 
+import inspect
 import typing as t
 from collections.abc import Callable, Iterator
 from contextvars import Context, copy_context
@@ -89,6 +90,12 @@ class BackgroundTasks:
 
     def add(self, func: Callable[..., t.Any], *args: t.Any, **kwargs: t.Any) -> None:
         """Run `func(*args, **kwargs)`, from any thread."""
+        if not callable(func):
+            if inspect.iscoroutine(func):
+                func.close()
+            raise TypeError(
+                "add_background_task takes a function and its arguments: add_background_task(work, 1), not work(1)."
+            )
         app = t.cast("Flask", self._app())
         home = ThreadHome(_find_mailbox(app), self._pool)
         start = partial(self._start, _Run(app, home, func, partial(func, *args, **kwargs)), _copy_context(home))

@@ -250,12 +250,16 @@ def _make_columns(rules: list[Rule], hidden: set[str]) -> Iterator[tuple[tuple[s
     by_host = current_app.url_map.host_matching
     domains = [(rule.host if by_host else rule.subdomain) or "" for rule in rules]
     yield ("Endpoint", "endpoint"), [rule.endpoint for rule in rules]
-    yield ("Methods", "methods"), [", ".join(sorted((rule.methods or set()) - hidden)) for rule in rules]
+    yield ("Methods", "methods"), [_name_methods(rule, hidden) for rule in rules]
     if any(domains):
         yield ("Host" if by_host else "Subdomain", "domain"), domains
     yield ("Rule", "rule"), [rule.rule for rule in rules]
     app = current_app._get_current_object()  # type: ignore[attr-defined]  # a proxy
     yield ("Runs", ""), [describe_place(app, rule.endpoint) for rule in rules]
+
+
+def _name_methods(rule: Rule, hidden: set[str]) -> str:
+    return "WS" if rule.websocket else ", ".join(sorted((rule.methods or set()) - hidden))
 
 
 def _print_table(titles: list[str], rows: list[tuple[str, ...]]) -> None:

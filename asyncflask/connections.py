@@ -60,7 +60,10 @@ class HTTPConnection:
         self.status_code: int | None = None
         self.headers: Headers | None = None
         self._upload = body if isinstance(body, Upload) else None
-        self._transport = Transport(t.cast(t.Any, client.application), client._scope(request.environ), body)
+        # Who sends by hand may have to do something before there is anything to receive: as with a server, the
+        # application comes as far as its head and its first piece by itself.
+        ahead = 0 if self._upload is None else 2
+        self._transport = Transport(t.cast(t.Any, client.application), client._scope(request.environ), body, ahead)
         self._data = bytearray()  # what has come
 
     async def send(self, data: bytes) -> None:

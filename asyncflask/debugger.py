@@ -20,8 +20,7 @@ from .typing import ASGIApp, Message, Receive, Scope, Send
 if t.TYPE_CHECKING:
     from .typing import StartResponse
 
-VISIT_KEY = "asyncflask.debugger.visit"
-# Werkzeug's own key, in the environ.
+VISIT_KEY = "asyncflask.debugger.visit"  # in the environ: what the call is for
 
 
 class _Visit:

@@ -93,6 +93,7 @@ async def full_dispatch_request(ctx: RequestContext) -> Response:
     stages = plan.stages
     if not app._got_first_request:
         vars(app)["_got_first_request"] = True  # not by setattr, which would drop all plans
+        app._check_served(ctx.request)
     try:
         if ctx.started.receivers:
             await emit(ctx, ctx.started, app)

@@ -1,7 +1,7 @@
 """Other applications below a path: ASGI or WSGI, on either face.
 
-The mounted application sees its path as an ASGI or WSGI mount point (`root_path`, SCRIPT_NAME). Hooks of ours do not run
-for it. An ASGI application's lifespan is part of ours. Where the two worlds differ
+The mounted application sees its path as an ASGI or WSGI mount point (`root_path`, SCRIPT_NAME). Hooks of ours do not
+run for it. An ASGI application's lifespan is part of ours. Where the two worlds differ
 
     a WSGI application over ASGI is what wraps `wsgi_app` of an application of ours: it stands behind our own edge
     an ASGI application under WSGI is held a conversation with, from the server's thread (transport.py)
@@ -91,7 +91,7 @@ class Mount:
                 await self._ask(conversation, "shutdown")
                 with move_on_after(CLEAN_UP):
                     await conversation.close()
-                conversation.raise_error()
+                    conversation.raise_error()
         finally:
             await conversation.abort()
 

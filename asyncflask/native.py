@@ -23,6 +23,7 @@ if t.TYPE_CHECKING:
     from .background import BackgroundTasks
     from .mounting import Mount
     from .shutdown import ShutdownEvent
+    from .wrappers import Request
 
 
 class Native(Scaffold):
@@ -110,6 +111,19 @@ class Native(Scaffold):
         from .lifespan import lifespan_of
 
         await lifespan_of(self).shutdown()
+
+    def _check_served(self, request: Request) -> None:
+        """At the first request: say so where a server does not tell of its lifespan, and hooks wait for it."""
+        scope = request._scope
+        if scope is None or IN_PROCESS in scope or not (self.before_serving_funcs or self.while_serving_funcs):
+            return
+        from .lifespan import lifespan_of
+
+        if lifespan_of(self).loop is None:
+            t.cast(t.Any, self).logger.warning(
+                "This application has serving hooks that have not run: the server sent no lifespan.startup. Is its"
+                " lifespan switched off?"
+            )
 
     @property
     def shutdown_event(self) -> ShutdownEvent:

@@ -181,5 +181,7 @@ def make_session_step(f: t.Any, planned: Step | None = None) -> Step:
 
 def describe_place(app: Flask, endpoint: str) -> str:
     """Where the user's steps for an endpoint run over ASGI: "loop", "thread" or "mixed"."""
+    if "wsgi_app" in vars(app):  # WSGI middleware goes first, in a thread
+        return THREAD
     kinds = set(app._plan(endpoint).kinds)
     return "mixed" if len(kinds) > 1 else next(iter(kinds), LOOP)

@@ -8,6 +8,7 @@ import typing as t
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import cached_property
 from time import monotonic, sleep, time
 from weakref import WeakSet, finalize
 
@@ -33,9 +34,14 @@ class SQLiteStore:
         _stores.add(self)
 
     def _begin(self) -> None:
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="asyncflask-sessions")
+        vars(self).pop("_thread", None)
         self._connection: sqlite3.Connection | None = None
         self._closer: finalize[..., t.Any] | None = None
+
+    @cached_property
+    def _thread(self) -> ThreadPoolExecutor:
+        # Made at the first use: gevent's patches may come after the import (gunicorn's `--preload`).
+        return ThreadPoolExecutor(1, thread_name_prefix="asyncflask-sessions")
 
     async def load(self, key: str) -> bytes | None:
         return await self._run(_load, key, time())

@@ -19,6 +19,7 @@ from .globals import _cv_request
 from .steps import DRIVEN
 from .streaming import stream_with_context
 from .waiting import Event, shield
+from .workers import RequestLane
 
 if t.TYPE_CHECKING:
     from asyncio import AbstractEventLoop, Task
@@ -190,7 +191,8 @@ class _Feed:
             self.sent.set()
 
     async def _run(self) -> None:
-        if self.driven:  # a WSGI server's thread serves the source's sync calls only while it waits for a piece
+        if self.driven and not isinstance(cv_home.get().lane, RequestLane):
+            # A WSGI server's thread serves the source's sync calls only while it waits for a piece.
             cv_home.set(t.cast(t.Any, None))
         try:
             async for item in self.items:

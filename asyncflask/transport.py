@@ -1,7 +1,7 @@
 """Calls of an ASGI application in this process, without a server (ASGI specification 3.0). Test clients stand on them.
 
 A request's two sides go in step: a `send` of the application returns when its reader asks for the next piece, so a
-stream is made no faster than it is read. Websockets and the lifespan are not held back, as a network would not.
+stream is made no faster than it is read; a connection that a test plays by hand is `ahead` by a little. Websockets and the lifespan are not held back, as a network would not.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import typing as t
 from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from contextvars import Context, copy_context
+from itertools import islice
 
 from anyio import CancelScope, Event
 from werkzeug.datastructures import Headers
@@ -185,8 +186,9 @@ class IteratedBody:
 class Transport(Conversation):
     """A request on the loop of those who await its methods: `start`, then `read` until b"", or `close`."""
 
-    def __init__(self, app: ASGIApp, scope: Scope, body: Body) -> None:
+    def __init__(self, app: ASGIApp, scope: Scope, body: Body, ahead: int = 0) -> None:
         super().__init__(app, scope)
+        self.ahead = ahead  # so many messages the application may send before they are taken
         self.complete: bool = False  # the reading of the response
         self.whole: bool = False  # the response, when it has been read
         self._body: Body | None = body
@@ -230,6 +232,8 @@ class Transport(Conversation):
         message = await super().take()
         if message is not None:
             self._held = self._holds.popleft()
+            for hold in islice(self._holds, self.ahead):
+                hold.set()
         return message
 
     def leave(self) -> None:
@@ -273,6 +277,8 @@ class Transport(Conversation):
             raise ClientLeft("The client has disconnected.")
         hold = Event()
         self._holds.append(hold)
+        if len(self._holds) <= self.ahead:
+            hold.set()
         await super().send(message)
         await hold.wait()
 

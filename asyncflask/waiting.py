@@ -62,7 +62,7 @@ class Scope(t.Protocol):
 
 
 def cancel_scope() -> Scope:
-    if on_trio():
+    if "trio" in sys.modules and on_trio():
         from trio import CancelScope
 
         return CancelScope()
@@ -81,15 +81,14 @@ class _TaskScope:
             self._task.cancel()
 
     def __enter__(self) -> t.Self:
-        import asyncio
-
-        self._task = asyncio.current_task()
-        self._before = self._task.cancelling() if self._task is not None else 0
+        # It is loaded, since a task of it runs; and this is once per message of a websocket.
+        self._task = task = sys.modules["asyncio"].current_task()
+        self._before = task.cancelling()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: object, trace: object) -> bool:
         task, self._task = self._task, None
-        if not self._is_cancelled or task is None or task.uncancel() > self._before or kind is None:
+        if not self._is_cancelled or t.cast("Task[t.Any]", task).uncancel() > self._before or kind is None:
             return False
         from asyncio import CancelledError
 

@@ -78,6 +78,9 @@ class Websocket(Request):
 
     async def send(self, data: str | bytes) -> None:
         """Send text (a str) or bytes; waits while the client is slow. Raises WebsocketDisconnect."""
+        if not isinstance(data, str | bytes | bytearray | memoryview):
+            kind = type(data).__name__
+            raise TypeError(f"websocket.send takes str or bytes, not {kind}. For JSON there is send_json.")
         await self._open()
         await self.connection.send(data)
         if websocket_sent.receivers:

@@ -14,11 +14,11 @@ Rule 5. Threads do not survive a fork. A pool notices by the process id and star
 from __future__ import annotations
 
 import os
+import queue
 import threading
 from collections import deque
 from collections.abc import Callable
 from functools import partial
-from queue import Empty, SimpleQueue
 
 # What a job returns is called once the thread is free for the next: it wakes the loop, which may bring that next job.
 Job = Callable[[], "Callable[[], object] | None"]
@@ -43,7 +43,8 @@ class Lane:
     __slots__ = ("inbox", "thread_id")
 
     def __init__(self, thread_id: int | None = None) -> None:
-        self.inbox: SimpleQueue[Job | None] = SimpleQueue()
+        # Looked up now: gevent may have replaced it after this module was imported (gunicorn's `--preload`).
+        self.inbox: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self.thread_id: int | None = thread_id
 
     def put(self, job: Job) -> None:
@@ -112,7 +113,7 @@ class RequestLane(Lane):
         while True:
             try:
                 job = self.inbox.get_nowait()
-            except Empty:  # run already, while the thread waited
+            except queue.Empty:  # run already, while the thread waited
                 return None
             if job is not None:
                 return job()

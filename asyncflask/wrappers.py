@@ -350,9 +350,40 @@ class Response(ResponseBase):
         return super().iter_encoded()
 
     def get_app_iter(self, environ: WSGIEnvironment) -> Iterable[bytes]:
+        if self.is_async and "asgi.scope" in environ and environ["REQUEST_METHOD"] != "HEAD":
+            return AsyncPassage(self)
         if self.is_async and self.direct_passthrough:
             return ClosingIterator(self.iter_encoded(), self.close)
         return super().get_app_iter(environ)
+
+
+class AsyncPassage:
+    """An async body on its way through WSGI middleware over ASGI. If nobody there iterates it, it stays async."""
+
+    def __init__(self, response: Response) -> None:
+        self._response = response
+        self._pieces: Iterator[bytes] | None = None
+
+    def __iter__(self) -> t.Self:
+        return self
+
+    def __next__(self) -> bytes:
+        if self._pieces is None:
+            self._pieces = self._response.iter_encoded()
+        return next(self._pieces)
+
+    def __aiter__(self) -> AsyncIterator[t.Any]:
+        return aiter(t.cast("AsyncIterable[t.Any]", self._response.response))
+
+    async def aclose(self) -> None:
+        body = self._response.response
+        if hasattr(body, "aclose"):
+            await body.aclose()
+
+    def close(self) -> None:
+        if self._pieces is not None:
+            t.cast(t.Any, self._pieces).close()
+        self._response.close()
 
 
 @cache

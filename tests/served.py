@@ -24,6 +24,7 @@ MORE_SERVERS = {
     "hypercorn-trio-alone": SERVERS["hypercorn-trio"].command + " --workers 0",
     "uvicorn-off": SERVERS["uvicorn-h11"].command + " --lifespan off",
     "gunicorn-two": SERVERS["gunicorn-sync"].command + " --workers 2",
+    "gevent-preload": SERVERS["gunicorn-gevent"].command + " --preload",
     "gunicorn-preload": SERVERS["gunicorn-sync"].command + " --workers 2 --preload",
     "asyncflask": "asyncflask --app serving_site run --port {port}",
 }

@@ -9,6 +9,7 @@ from contextvars import ContextVar
 
 import anyio
 import pytest
+from edge import wait_until
 import trio
 from werkzeug.test import ClientRedirectError
 
@@ -112,6 +113,12 @@ class TestRequests:
         for given in (builder, builder.get_environ(), builder.get_request()):
             assert (await client.open(given)).json["url"] == "http://localhost/?value=2"
         builder.close()
+
+    async def test_it_closes_no_stream_of_the_tests_own(self, client):
+        body = io.BytesIO(b"body")
+        response = await client.post("/echo", input_stream=body, content_length=4)
+        assert response.json["data"] == "body"
+        assert not body.closed
 
     async def test_a_status_of_no_registry(self, app, client):
         app.add_url_rule("/odd", view_func=lambda: ("", 299))
@@ -793,3 +800,27 @@ def test_on_trio(app):
             assert own["word"] == "it"
 
     trio.run(run)
+
+
+async def test_a_connection_by_hand_is_ahead_of_its_test():
+    """As with a server: what the view does before its first piece is done, though nothing was received yet."""
+    app, queues = Flask(__name__), []
+
+    @app.get("/feed")
+    async def feed():
+        async def generate():
+            queue = asyncio.Queue()
+            queues.append(queue)
+            while True:
+                yield await queue.get()
+
+        return generate()
+
+    client = app.async_test_client()
+    async with asyncio.timeout(5), client.request("/feed") as connection:
+        await connection.send_complete()
+        await wait_until(lambda: queues)
+        for word in ("one", "two", "three", "four"):
+            queues[0].put_nowait(word)
+        assert [await connection.receive() for _ in range(4)] == [b"one", b"two", b"three", b"four"]
+        await connection.disconnect()

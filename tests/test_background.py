@@ -356,3 +356,12 @@ class TestEnd:
         asyncio.run(main())
         assert "'sleep' is lost: it was cancelled" in caplog.text
         assert not app.background_tasks
+
+
+async def test_a_coroutine_in_place_of_a_function():
+    async def work():
+        pass
+
+    app = Flask(__name__)
+    with pytest.raises(TypeError, match="takes a function and its arguments"):
+        app.add_background_task(work())

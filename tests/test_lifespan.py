@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar
 
 import pytest
-from edge import get, wait_until
+from edge import Exchange, get, wait_until
 from served import Served
 from werkzeug.test import Client, EnvironBuilder
 from werkzeug.wrappers import Response
@@ -678,6 +678,14 @@ ASGI = {
 WSGI = ("gunicorn-two", "gunicorn-preload")
 
 
+def test_gevent_that_patches_after_the_import():
+    with Served("gevent-preload") as site:
+        pid = site.get("/")
+        assert site.get("/ends") == "False"  # an async view
+        assert site.end() == 0, site.text
+        assert site.said_by(pid) == ["before", "enter", "leave", "after"]
+
+
 TOLD = 2  # seconds: what it takes is a tenth of it, on a machine that has nothing else to do
 
 
@@ -850,3 +858,15 @@ class TestExit:
             tmp_path,
         )
         assert done.stdout.split() == ["task", "True"], done.stderr
+
+
+@pytest.mark.parametrize("with_hook", [True, False])
+async def test_a_server_without_a_lifespan_is_told_of(with_hook, caplog):
+    app = Flask(__name__)
+    app.add_url_rule("/", "index", lambda: "hello")
+    if with_hook:
+        app.before_serving(lambda: None)
+    for _ in range(2):
+        exchange = Exchange("GET", "/", headers=[("Host", "localhost")])
+        assert (await exchange.run(app)).text == "hello"
+    assert caplog.text.count("the server sent no lifespan.startup") == with_hook

@@ -132,6 +132,14 @@ class TestWsgiApplication:
         for path in ("/old/x", "/site/old/x"):
             assert (await get(app, path, root_path="/site")).json["url"].endswith("/site/old/x")
 
+    async def test_its_headers_are_its_own(self, app):
+        def bare(environ, start_response):
+            start_response("204 NO CONTENT", [("X-Own", "1")])
+            return []
+
+        app.mount("/bare", bare)
+        assert (await get(app, "/bare")).headers == {"x-own": "1"}
+
     async def test_a_stream_ends_with_its_client(self, app):
         closed = threading.Event()
 
@@ -384,6 +392,20 @@ class TestLifespanThatGoesWrong:
         await app.startup()
         await app.shutdown()
         assert ended
+
+    async def test_one_that_does_not_end_is_cancelled(self, app, monkeypatch):
+        monkeypatch.setattr("asyncflask.mounting.CLEAN_UP", 0.01)
+
+        async def lives(scope, receive, send):
+            for phase in ("startup", "shutdown"):
+                await receive()
+                await send({"type": f"lifespan.{phase}.complete"})
+            await asyncio.sleep(60)
+
+        app.mount("/new", lives)
+        await app.startup()
+        async with asyncio.timeout(5):
+            await app.shutdown()
 
     async def test_state_begins_anew(self, app):
         seen = []

@@ -918,6 +918,16 @@ async def test_upload_by_the_client(app: Flask) -> None:
 # -- what is still done when a request was cancelled
 
 
+async def cancel_once(app: Flask, exchange: TrioExchange, condition: Callable[[], object]) -> trio.CancelScope:
+    """Cancel the request as a server does at its end, once it has come so far."""
+    with trio.CancelScope() as scope:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(exchange.answer, app)
+            await wait_until(condition)
+            scope.cancel()
+    return scope
+
+
 @STYLES
 @on_trio
 async def test_receivers_of_the_teardown_signals(app: Flask, style: str) -> None:
@@ -961,8 +971,7 @@ async def test_functions_of_call_on_close(app: Flask, style: str) -> None:
     app.add_url_rule("/", "view", view_of(style, answer))
     exchange = TrioExchange()
     exchange.wire_open = trio.Event()  # type: ignore[assignment]
-    with trio.move_on_after(0.05) as scope:
-        await exchange.answer(app)
+    scope = await cancel_once(app, exchange, lambda: exchange.messages)
     assert scope.cancelled_caught and closed == ["closed"]
 
 
@@ -1123,3 +1132,26 @@ async def test_a_cancelled_websocket_is_torn_down(app: Flask) -> None:
     with trio.move_on_after(0.05) as cancelled:
         await app(scope, receive.receive, send)
     assert cancelled.cancelled_caught and seen == ["Cancelled"]
+
+
+@STYLES
+@on_trio
+async def test_a_server_that_cancels_a_stream(app: Flask, log: list[t.Any], style: str) -> None:
+    async def pieces() -> t.Any:
+        try:
+            while True:
+                yield "piece"
+                await trio.lowlevel.checkpoint()
+        finally:
+            log.append("closed")
+
+    def sync_pieces() -> t.Any:
+        try:
+            while True:
+                yield "piece"
+        finally:
+            log.append("closed")
+
+    app.add_url_rule("/", "view", view_of(style, pieces if style == "async" else sync_pieces))
+    scope = await cancel_once(app, exchange := TrioExchange(), lambda: len(exchange.messages) > 3)
+    assert scope.cancelled_caught and sorted(log) == sorted(["closed", *DONE])

@@ -385,7 +385,7 @@ class TestEnds:
 
         app.websocket("/nothing", endpoint="nothing")(self.do_nothing)
         await Socket(app, path, on_send=refuse).run()
-        assert not caplog.records
+        assert not [record for record in caplog.records if record.levelno > logging.WARNING]
 
     async def do_nothing(self):
         return None
@@ -422,6 +422,32 @@ class TestEnds:
             assert asyncio.all_tasks() <= before
         finally:
             await app.shutdown()
+
+
+    @pytest.mark.parametrize("data", [{"a": 1}, 5, None, ["x"]])
+    async def test_only_text_and_bytes_are_sent(self, app, data):
+        raised = []
+
+        @app.websocket("/wrong")
+        async def wrong():
+            try:
+                await websocket.send(data)
+            except TypeError as error:
+                raised.append(str(error))
+            await websocket.accept()
+
+        async with Socket(app, "/wrong") as socket:
+            await socket.end()
+        assert "takes str or bytes" in raised[0]
+
+    async def test_an_end_without_accept_is_told(self, app, caplog):
+        @app.websocket("/forgotten")
+        async def forgotten():
+            return None
+
+        async with Socket(app, "/forgotten") as socket:
+            assert socket.first["type"] == "websocket.close"
+        assert "'forgotten' ended before it accepted" in caplog.text
 
 
 class TestHandshake:

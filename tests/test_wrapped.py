@@ -7,12 +7,14 @@ import logging
 import typing as t
 import weakref
 from functools import partial
+from itertools import islice
 
 import httpx
 import pytest
+from edge import Exchange, get, wait_until
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from asyncflask import Flask, request
+from asyncflask import Flask, request, sse, stream_with_context
 
 
 @pytest.fixture
@@ -216,3 +218,65 @@ async def test_stream_of_the_body_it_reads(guarded: Flask) -> None:
         return iter([first, *iter(lambda: stream.read(2), b"")])
 
     assert (await exchange(guarded, [(b"content-length", b"6")], [b"ab", b"cd", b"ef"], "/echo"))[1] == b"abcdef"
+
+
+class TestAsyncBodies:
+    """Behind middleware that passes it on, an async body is streamed on the loop: no thread waits for its pieces."""
+
+    @pytest.fixture
+    def app(self) -> Flask:
+        app = Flask(__name__)
+        app.config["WORKER_THREADS"] = 2
+        app.extensions["log"] = []
+
+        @app.teardown_appcontext
+        def close(error: BaseException | None) -> None:
+            app.extensions["log"].append("teardown")
+
+        @app.get("/feed")
+        async def feed() -> t.Any:
+            async def count() -> t.AsyncIterator[str]:
+                try:
+                    for number in range(1000):
+                        yield str(number)
+                        await asyncio.sleep(0.01)
+                finally:
+                    app.extensions["log"].append("closed")
+
+            return sse(count(), ping=None) if request.args.get("sse") else stream_with_context(count())
+
+        app.add_url_rule("/", "index", lambda: "index")
+        return app
+
+    @staticmethod
+    def touch(wrapped: t.Any) -> t.Any:
+        return lambda environ, start_response: iter(list(islice(wrapped(environ, start_response), 2)))
+
+    @pytest.mark.parametrize("query", ["", "?sse=1"])
+    async def test_streams_hold_no_thread(self, app: Flask, query: str) -> None:
+        inner = app.wsgi_app
+        app.wsgi_app = lambda environ, start_response: inner(environ, start_response)  # type: ignore[method-assign]
+        for _ in range(2):
+            feeds = [Exchange("GET", f"/feed{query}") for _ in range(6)]
+            tasks = [asyncio.create_task(app(feed.scope, feed.receive, feed.send)) for feed in feeds]
+            await wait_until(lambda feeds=feeds: all(len(feed.messages) > 3 for feed in feeds))
+            assert (await get(app, "/")).text == "index"
+            for feed in feeds:
+                feed.left.set()
+            async with asyncio.timeout(5):
+                await asyncio.gather(*tasks)
+            assert (await get(app, "/")).text == "index"
+        assert app.extensions["log"].count("closed") == 12
+
+    async def test_middleware_that_reads_it_gets_bytes(self, app: Flask) -> None:
+        app.wsgi_app = self.touch(app.wsgi_app)  # type: ignore[method-assign]
+        assert (await get(app, "/feed")).text == "01"
+
+    async def test_head(self, app: Flask) -> None:
+        app.wsgi_app = Count(app.wsgi_app)  # type: ignore[method-assign]
+        assert (await Exchange("HEAD", "/feed").run(app)).body == b""
+
+    async def test_middleware_that_never_starts(self, app: Flask) -> None:
+        app.wsgi_app = lambda environ, start_response: []  # type: ignore[method-assign]
+        with pytest.raises(RuntimeError, match="without a call of start_response"):
+            await get(app, "/")

@@ -135,4 +135,21 @@ SUITES = (
         packages=("flask-wtf==1.3.0", "flask-babel==4.0.0", "flask-reuploaded==1.5.0"),
         requires=("wtforms>=3.1,<4", "babel>=2.12,<3", "pytz"),
     ),
+    Suite(
+        "flask-httpauth",
+        archive="flask-httpauth",
+        version="4.8.1",
+        sha256="88499b22f1353893743c3cd68f2ca561c4ad9ef75cd6bcc7f621161cd0e80744",
+        tests=121,
+        packages=("flask-httpauth==4.8.1",),
+    ),
+    Suite(
+        "flask-smorest",
+        archive="flask-smorest",
+        version="0.47.0",
+        sha256="a415ce7db3d7e63dd854eb16d59047686dbf5d31c4913e245fa5657f88e7788d",
+        tests=554,
+        packages=("flask-smorest==0.47.0",),
+        requires=("apispec>=6.10,<7", "marshmallow>=4,<5", "webargs>=8.7,<9", "pyyaml"),
+    ),
 )
