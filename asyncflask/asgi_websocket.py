@@ -1,7 +1,7 @@
 """The ASGI edge of websockets: the request cycle once for each connection, then the close that its outcome asks for.
 
-    before accept   a response (of a hook, the view, an error handler) refuses the connection
-    after it        the view's end closes it: 1000, or 1011 where an error got out
+before accept   a response (of a hook, the view, an error handler) refuses the connection
+after it        the view's end closes it: 1000, or 1011 where an error got out
 """
 
 from __future__ import annotations

@@ -117,12 +117,13 @@ class _Background:
     """The process's one background loop, for async code that is reached without a serving loop."""
 
     def __init__(self) -> None:
-        self.lock = threading.Lock()
+        vars(self).pop("lock", None)
         self.mailbox: Mailbox | None = None
         self.thread_id: int | None = None
 
     def get(self) -> Mailbox:
-        with self.lock:
+        # Made when it is first needed: one from before gevent's patch would hold up the thread of all greenlets.
+        with vars(self).setdefault("lock", threading.Lock()):
             if self.mailbox is None:
                 import asyncio
 

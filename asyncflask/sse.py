@@ -256,6 +256,7 @@ class _Ending:
         self.feeds.discard(feed)
         if not self.feeds:
             self.task.cancel()
+            del self.task  # which holds this by its coroutine: no cycle
             if _endings.get(self.key) is self:
                 del _endings[self.key]
 

@@ -1,7 +1,8 @@
 """Calls of an ASGI application in this process, without a server (ASGI specification 3.0). Test clients stand on them.
 
 A request's two sides go in step: a `send` of the application returns when its reader asks for the next piece, so a
-stream is made no faster than it is read; a connection that a test plays by hand is `ahead` by a little. Websockets and the lifespan are not held back, as a network would not.
+stream is made no faster than it is read; a connection that a test plays by hand is `ahead` by a little. Websockets and
+the lifespan are not held back, as a network would not.
 """
 
 from __future__ import annotations

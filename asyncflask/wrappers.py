@@ -376,7 +376,7 @@ class AsyncPassage:
         return aiter(t.cast("AsyncIterable[t.Any]", self._response.response))
 
     async def aclose(self) -> None:
-        body = self._response.response
+        body: t.Any = self._response.response
         if hasattr(body, "aclose"):
             await body.aclose()
 

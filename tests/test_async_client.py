@@ -9,8 +9,8 @@ from contextvars import ContextVar
 
 import anyio
 import pytest
-from edge import wait_until
 import trio
+from edge import wait_until
 from werkzeug.test import ClientRedirectError
 
 from asyncflask import Flask, WebsocketDisconnect, current_app, g, redirect, request, session, websocket

@@ -18,7 +18,10 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
-MORE_PAGES = [ROOT / name for name in ("CONTRIBUTING.md", "benchmarks/README.md", "examples/tour/README.md", "examples/live/README.md")]
+MORE_PAGES = [
+    ROOT / name
+    for name in ("CONTRIBUTING.md", "benchmarks/README.md", "examples/live/README.md", "examples/tour/README.md")
+]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 NAMED = re.compile(r"^<!-- file: (\S+) -->\n```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 BIN = Path(sys.executable).parent

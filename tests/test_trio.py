@@ -640,16 +640,17 @@ async def test_a_sync_teardown_under_a_cancelled_context_is_waited_for(app: Flas
 
 @on_trio
 async def test_a_cancelled_call_leaves_its_thread_behind(app: Flask) -> None:
-    ended = threading.Event()
+    release, ended = threading.Event(), threading.Event()
 
     def work() -> None:
-        time.sleep(0.2)
+        release.wait(LONG)
         ended.set()
 
     async with app.app_context():
         with trio.move_on_after(0.02) as scope:
             await run_in_thread(work)
         assert scope.cancelled_caught and not ended.is_set()
+        release.set()
     await wait_until(ended.is_set)
 
 
@@ -1119,6 +1120,7 @@ async def test_a_cancelled_websocket_is_torn_down(app: Flask) -> None:
 
     @app.websocket("/")
     async def talk() -> None:
+        cancelled.cancel()
         await websocket.receive()
 
     scope = make_scope("GET", "/", [], subprotocols=[])
@@ -1129,7 +1131,7 @@ async def test_a_cancelled_websocket_is_torn_down(app: Flask) -> None:
     async def send(message: t.Any) -> None:
         await trio.lowlevel.checkpoint()
 
-    with trio.move_on_after(0.05) as cancelled:
+    with trio.CancelScope() as cancelled:
         await app(scope, receive.receive, send)
     assert cancelled.cancelled_caught and seen == ["Cancelled"]
 
