@@ -9,10 +9,10 @@ from __future__ import annotations
 import typing as t
 from contextvars import Context
 
-from .asgi import Exchange
 from .bridge import current_loop
 from .deadlines import Deadline, explain_late, timeout_of
 from .dispatch import handle
+from .exchange import Exchange
 from .runner import begin_in_context
 from .steps import LOOP, THREAD
 from .waiting import cancel_scope, shield

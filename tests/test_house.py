@@ -29,7 +29,7 @@ FLOORS = (
     # execution
     *("plan", "ctx", "dispatch", "watchdog", "mounting", "native"),
     # edges
-    *("asgi_websocket", "shutdown", "background", "lifespan", "deadlines", "asgi", "guarding", "wsgi"),
+    *("asgi_websocket", "shutdown", "background", "lifespan", "deadlines", "exchange", "guarding", "asgi", "wsgi"),
     # application
     *("app", "__init__"),
     # tools

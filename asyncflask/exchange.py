@@ -1,0 +1,243 @@
+"""One HTTP request and its response over ASGI: where it is answered, and how the answer is sent.
+
+Each piece of a stream is made when the client has taken the one before.
+"""
+
+from __future__ import annotations
+
+import typing as t
+from collections.abc import Callable, Coroutine
+from functools import lru_cache, partial
+from types import GeneratorType
+
+from werkzeug.exceptions import HTTPException, InternalServerError, ServiceUnavailable
+from werkzeug.wsgi import FileWrapper
+
+from .ctx import RequestContext
+from .dispatch import handle
+from .extensions import PATHSEND, make_trailers, offers, takes_trailers
+from .files import find_path
+from .responding import BODILESS_STATUS, final_headers, make_response, whole_body
+from .runner import Runner
+from .steps import LOOP, THREAD
+from .waiting import cancel_scope, shield, shielded
+from .watching import Watch, watch_of
+from .workers import Overloaded
+from .wrapped import call_chain, find_chain
+
+if t.TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIApplication
+
+    from .typing import Message, Send
+    from .wrappers import Response
+
+_END: t.Any = object()
+
+
+class Exchange:
+    """One request and its response."""
+
+    __slots__ = ("ctx", "send")
+
+    def __init__(self, ctx: RequestContext, send: Send) -> None:
+        self.ctx: RequestContext = ctx
+        self.send: Send = send
+        ctx.send = send
+
+    async def move(self, coro: Coroutine[t.Any, t.Any, None], start: str) -> None:
+        """Answer with steps in a worker thread. If all threads are busy and the queue is full: 503."""
+        self.ctx.moves = True
+        self.ctx.place = start
+        runner = Runner(coro, self.ctx.app._workers, start)
+        try:
+            if start is LOOP:
+                runner.bind(refuse=True)
+            await runner
+        except Overloaded:
+            runner.discard()
+            self.ctx.place = LOOP  # nothing moved
+            await self._refuse(ServiceUnavailable("All worker threads are busy.", retry_after=1))
+
+    async def answer_by_chain(self, refusal: HTTPException | None) -> None:
+        """Through the WSGI middleware around the application. What the edge refuses does not get that far."""
+        environ = self.ctx.request.environ
+        chain = find_chain(self.ctx.app)
+        response = call_chain(t.cast("WSGIApplication", chain if refusal is None else refusal), environ)
+        environ["werkzeug.request"] = None
+        await self._deliver(*self._render(response))
+
+    async def _refuse(self, error: HTTPException) -> None:
+        """Answer without the request cycle."""
+        _, start, body = self._render(make_response(self.ctx.app, error))
+        await self.send(start)
+        await self._send_piece(body or b"", more=False)
+
+    async def answer(self) -> None:
+        await self._deliver(*await handle(self.ctx, self._render))
+
+    async def _deliver(self, response: Response, start: Message, body: bytes | None) -> None:
+        ctx = self.ctx
+        if body is not None:
+            try:
+                if ctx.place is not LOOP:
+                    await ctx.go(LOOP)
+                await self.send(start)
+                await self.send({"type": "http.response.body", "body": body, "more_body": False})
+            finally:
+                if response._on_close or type(response.response) is not list:
+                    await self._close(response, exhausted=False)
+            return
+        ctx.send = None
+        if response.trailers is not None and takes_trailers(ctx.request):
+            start["trailers"] = True
+        if response.is_async:
+            await self._stream_async(response, start)
+        elif offers(ctx.request, PATHSEND) and (path := find_path(response)) is not None:
+            await self._send_path(response, start, path)
+        elif ctx.moves:
+            await self._stream_sync(response, start)
+        else:  # an async view's sync stream: its pieces share a thread and a context
+            ctx.moves = True
+            await Runner(self._stream_sync(response, start), ctx.app._workers, LOOP)
+
+    def _render(self, response: Response) -> tuple[Response, Message, bytes | None]:
+        """The start of the response, and its body where that is at hand."""
+        body = response.untouched_body()
+        if body is not None:
+            raw = response.own_raw_headers()
+        else:
+            headers = final_headers(response, self.ctx.request)
+            raw = [(_raw_name(name), value.encode("latin-1")) for name, value in headers]
+            body = whole_body(response) if response.is_sequence else None
+        status = response.status_code
+        if self.ctx.request.method == "HEAD" or status in BODILESS_STATUS:
+            body = b""
+        return response, {"type": "http.response.start", "status": status, "headers": raw}, body
+
+    # Streaming: each piece is made before the next, and `send` waits while the client is slow.
+
+    async def _send_piece(self, piece: bytes, more: bool = True) -> None:
+        await self.send({"type": "http.response.body", "body": piece, "more_body": more})
+
+    async def _end(self, response: Response, start: Message, watch: Watch) -> None:
+        trailers = await make_trailers(self.ctx, response) if "trailers" in start else None
+        await self.ctx.go(LOOP)
+        watch.on_gone = None  # the response is complete once the last piece is with the server
+        await self._send_piece(b"", more=False)
+        if trailers is not None:
+            await self.send(trailers)
+
+    async def _send_path(self, response: Response, start: Message, path: str) -> None:
+        """The server opens and sends the file by itself."""
+        try:
+            await self.ctx.go(LOOP)
+            await self.send(start)
+            await self.send({"type": PATHSEND, "path": path})
+        finally:
+            await self._close(response, exhausted=True)
+
+    async def _stream_async(self, response: Response, start: Message) -> None:
+        ctx = self.ctx
+        pieces: t.Any = response.response
+        count = _Count(response.content_length)
+        try:
+            if ctx.place is not LOOP:
+                await ctx.go(LOOP)
+            with cancel_scope() as scope:
+                watch = self._watch(scope.cancel)
+                try:
+                    await self.send(start)
+                    async for piece in pieces:
+                        await self._send_piece(count(piece.encode() if isinstance(piece, str) else piece))
+                    count.check_end()
+                    await self._end(response, start, watch)
+                finally:
+                    watch.on_gone = None
+                    if ctx.place is not LOOP:  # trailers that failed left us in the thread
+                        await ctx.go(LOOP)
+        finally:
+            if hasattr(pieces, "aclose"):
+                await shield(pieces.aclose())
+            await self._close(response, exhausted=True)
+
+    async def _stream_sync(self, response: Response, start: Message) -> None:
+        ctx = self.ctx
+        pieces = iter(response.iter_encoded())
+        count = _Count(response.content_length)
+        step = (THREAD, partial(next, pieces, _END))
+        piece = watch = None
+        try:
+            # In the view's hop. The head waits for it, as under WSGI: a failure before the first piece is a plain 500.
+            piece = await ctx.call(step)
+            await ctx.go(LOOP)
+            watch = self._watch()
+            await self.send(start)
+            while piece is not _END and not watch.is_gone:
+                await self._send_piece(count(piece))
+                piece = _END if count.is_complete() else await ctx.call(step)
+                await ctx.go(LOOP)
+            if not watch.is_gone:
+                count.check_end()
+                await self._end(response, start, watch)
+        except Exception:
+            await ctx.go(LOOP)
+            if watch is None:
+                await self._refuse(InternalServerError())
+            raise
+        finally:
+            await ctx.go(LOOP)  # a piece that failed left us in the thread
+            await self._close(response, exhausted=piece is _END)
+
+    def _watch(self, on_gone: Callable[[], object] | None = None) -> Watch:
+        """What notes the client's leaving while a response is streamed."""
+        request = self.ctx.request
+        if request._reader is not None:
+            request._reader.give_up()
+        watch = t.cast(Watch, watch_of(request))
+        watch.on_gone = on_gone
+        if on_gone is not None and watch.is_gone:
+            on_gone()
+        return watch
+
+    async def _close(self, response: Response, exhausted: bool) -> None:
+        """Close the body and run `call_on_close` functions; in the thread unless nothing of the user's is called."""
+        body = response.response
+        harmless = not hasattr(body, "close") or isinstance(body, FileWrapper)
+        if response._on_close or not (harmless or (exhausted and isinstance(body, GeneratorType))):
+            with shielded():
+                try:
+                    await self.ctx.call((THREAD, response.close))
+                finally:
+                    await self.ctx.go(LOOP)
+        else:
+            response.close()
+
+
+class _Count:
+    """The bytes of a stream against its Content-Length, if it has one."""
+
+    def __init__(self, length: int | None) -> None:
+        self.length = length
+        self.sent = 0
+
+    def __call__(self, piece: bytes) -> bytes:
+        if self.length is not None:  # a file may have grown since it was measured
+            piece = piece[: self.length - self.sent]
+        self.sent += len(piece)
+        return piece
+
+    def is_complete(self) -> bool:
+        return self.length is not None and self.sent >= self.length
+
+    def check_end(self) -> None:
+        """The client must not take a part for the whole: the error aborts the connection."""
+        if self.length is not None and self.sent < self.length:
+            raise RuntimeError(f"The body ended after {self.sent} of {self.length} bytes.")
+
+
+@lru_cache(maxsize=512)
+def _raw_name(name: str) -> bytes:
+    return name.lower().encode("latin-1")
+
+
+# websocket, lifespan
