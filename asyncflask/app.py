@@ -30,7 +30,7 @@ from .hooks import CONTEXT, HTTP, URL_DEFAULTS, CycleKinds, HookList, ordered
 from .json.provider import DefaultJSONProvider, JSONProvider
 from .logging import create_logger
 from .native import Native
-from .overrides import AppType, facade, show_wsgi_override
+from .overrides import AppType, facade
 from .paths import find_package, get_debug_flag
 from .plan import Plan, PlanBook
 from .responding import make_response
@@ -130,7 +130,6 @@ class Flask(Native, metaclass=AppType):
             await t.cast(Flask, app()).asgi_app(scope, receive, send)
 
         vars(self)["__call__"] = __call__
-        show_wsgi_override(self)
 
     def _add_static_rule(self, static_host: str | None) -> None:
         app = weakref.ref(self)

@@ -18,6 +18,7 @@ from .steps import LOOP, THREAD
 
 if t.TYPE_CHECKING:
     from .app import Flask
+    from .plan import Plan
     from .typing import Receive, Scope, Send
 
 _BODILESS_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
@@ -35,14 +36,15 @@ async def _serve_http(app: Flask, scope: Scope, receive: Receive, send: Send) ->
         reader = BodyReader(receive, app.config["BODY_TIMEOUT"])
         stream, refusal = await _begin_body(app, reader, headers.get(b"content-length"))
     try:
-        if "wsgi_app" in app.__dict__:
+        plan = app._plan(None)
+        if plan.is_wrapped:
             ctx = RequestContext(app, build_environ(scope, stream or BytesIO()))
             request = ctx.request
             request._receive, request._reader = receive, reader
             exchange = Exchange(ctx, send)
             await exchange.move(exchange.answer_by_chain(refusal), THREAD)
             return
-        ctx = _open_context(app, scope, stream, headers, refusal)
+        ctx = _open_context(app, plan, scope, stream, headers, refusal)
         request, plan = ctx.request, ctx.plan
         request._receive = receive
         if reader is not None:
@@ -92,10 +94,17 @@ async def _begin_body(app: Flask, reader: BodyReader, length: bytes | None) -> t
 
 
 def _open_context(
-    app: Flask, scope: Scope, stream: t.IO[bytes] | None, headers: dict[bytes, bytes], refusal: HTTPException | None
+    app: Flask,
+    plan: Plan,
+    scope: Scope,
+    stream: t.IO[bytes] | None,
+    headers: dict[bytes, bytes],
+    refusal: HTTPException | None,
 ) -> RequestContext:
-    """The request's context, its URL matched where no user's code takes part, and so its plan."""
-    plan = app._plan(None)
+    """The request's context, its URL matched where no user's code takes part, and so its plan.
+
+    `plan` is that of requests which no rule matches.
+    """
     if plan.native_context:
         ctx = RequestContext(app, {}, app.request_class.from_scope(scope, stream))
     else:

@@ -33,7 +33,7 @@ from .shutdown import Listener, ShutdownEvent
 from .signals import got_serving_exception
 from .steps import kind_of
 from .watchdog import Watchdog, watch
-from .wrapped import NOTICE
+from .wrapped import NOTICE, find_chain
 
 if t.TYPE_CHECKING:
     from asyncio import AbstractEventLoop
@@ -335,7 +335,7 @@ async def serve_lifespan(app: Flask, scope: Scope, receive: Receive, send: Send)
     """The scope `lifespan` (ASGI specification, lifespan 2.0)."""
     lifespan = lifespan_of(app)
     await receive()
-    if "wsgi_app" in vars(app):
+    if find_chain(app) is not None:
         app.logger.warning(NOTICE)
     if not await _tell(send, "lifespan.startup", lifespan.startup(scope.get("state"))):
         return

@@ -17,6 +17,7 @@ from functools import cached_property
 from weakref import ref
 
 from .environ import build_scope, decode, path_info
+from .overrides import find_override
 
 if t.TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -129,7 +130,7 @@ def mount(owner: Native, path: str, app: t.Any) -> None:
 
 def find_mount(owner: Native, head: t.Any) -> Mount | None:
     """What is mounted where the scope or environ `head` points; the longest path wins."""
-    if head.get("type") == "http" and "wsgi_app" in vars(owner):
+    if head.get("type") == "http" and find_override(owner, "wsgi_app") is not None:
         return None  # what wraps `wsgi_app` comes first, for who is mounted too
     path = path_info(head) if "path" in head else decode(head.get("PATH_INFO", ""))
     return next((mount for mount in owner.mounts.values() if _is_below(mount.path, path)), None)

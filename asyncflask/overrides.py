@@ -8,12 +8,7 @@ from __future__ import annotations
 
 import typing as t
 from abc import ABCMeta
-from weakref import WeakSet, ref
-
-if t.TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+from weakref import WeakSet
 
 F = t.TypeVar("F", bound=t.Callable[..., t.Any])
 
@@ -31,20 +26,6 @@ def find_override(app: t.Any, name: str) -> t.Any:
     if name not in app.__dict__ and getattr(type(app), name, None) in _FACADES:
         return None
     return getattr(app, name, None)
-
-
-def show_wsgi_override(app: t.Any) -> None:
-    """Put a `wsgi_app` of a subclass, or of a patched class, where ASGI finds middleware, so that it skips neither."""
-    if "wsgi_app" in app.__dict__ or find_override(app, "wsgi_app") is None:
-        return
-    weak = ref(app)  # no cycle
-
-    def wsgi_app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        found: t.Any = weak()
-        answer: Iterable[bytes] = type(found).wsgi_app(found, environ, start_response)
-        return answer
-
-    app.__dict__["wsgi_app"] = wsgi_app
 
 
 class AppType(ABCMeta):

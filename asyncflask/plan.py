@@ -86,8 +86,8 @@ class Plan:
     """Flat tuples of steps, in the order in which they run."""
 
     __slots__ = (
-        "after", "app_teardown", "before", "has_async", "is_current", "is_guarded", "kinds", "matches_fast",
-        "matches_on_loop", "native_context", "needs_thread", "open_session", "options", "preprocess", "preprocesses",
+        "after", "app_teardown", "before", "has_async", "is_current", "is_guarded", "is_wrapped", "kinds",
+        "matches_fast", "matches_on_loop", "native_context", "needs_thread", "open_session", "options", "preprocess", "preprocesses",
         "processes", "save_session", "session_is_lazy", "session_needs_cookie", "stages", "start", "streams_body",
         "teardown", "tears_down", "tears_down_app", "view",
     )  # fmt: skip
@@ -124,6 +124,7 @@ class Plan:
         self.processes: bool = bool(self.after or "process_response" in overrides)
         self.tears_down: bool = bool(self.teardown or "do_teardown_request" in overrides)
         self.tears_down_app: bool = bool(self.app_teardown or "do_teardown_appcontext" in overrides)
+        self.is_wrapped: bool = find_override(app, "wsgi_app") is not None
         self.native_context: bool = find_override(app, "request_context") is None
         native_adapter = find_override(app, "create_url_adapter") is None
         self.matches_fast: bool = native_adapter and self.native_context and not app.subdomain_matching
@@ -181,7 +182,8 @@ def make_session_step(f: t.Any, planned: Step | None = None) -> Step:
 
 def describe_place(app: Flask, endpoint: str) -> str:
     """Where the user's steps for an endpoint run over ASGI: "loop", "thread" or "mixed"."""
-    if "wsgi_app" in vars(app):  # WSGI middleware goes first, in a thread
+    plan = app._plan(endpoint)
+    if plan.is_wrapped:  # WSGI middleware goes first, in a thread
         return THREAD
-    kinds = set(app._plan(endpoint).kinds)
+    kinds = set(plan.kinds)
     return "mixed" if len(kinds) > 1 else next(iter(kinds), LOOP)

@@ -13,6 +13,7 @@ from itertools import chain as join
 
 from werkzeug.wsgi import ClosingIterator
 
+from .overrides import find_override
 from .wrappers import Response
 
 if t.TYPE_CHECKING:
@@ -27,8 +28,8 @@ NOTICE = (
 
 
 def find_chain(app: Flask) -> WSGIApplication | None:
-    """What wraps `app.wsgi_app`; None if nothing does."""
-    return t.cast("WSGIApplication | None", app.__dict__.get("wsgi_app"))
+    """What wraps `app.wsgi_app`, or overrides it in a class; None if nothing does."""
+    return t.cast("WSGIApplication | None", find_override(app, "wsgi_app"))
 
 
 def call_chain(chain: WSGIApplication, environ: WSGIEnvironment) -> Response:

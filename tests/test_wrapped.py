@@ -280,3 +280,19 @@ class TestAsyncBodies:
         app.wsgi_app = lambda environ, start_response: []  # type: ignore[method-assign]
         with pytest.raises(RuntimeError, match="without a call of start_response"):
             await get(app, "/")
+
+
+@pytest.mark.parametrize("face", ["wsgi", "asgi"])
+def test_a_class_that_is_patched_after_its_application_was_made(face: str) -> None:
+    class Patched(Flask):
+        pass
+
+    app = Patched(__name__)
+    app.add_url_rule("/", "index", lambda: {"seen": request.environ.get("seen", 0)})
+    client = app.test_client(face=face)
+    assert client.get("/").json == {"seen": 0}
+    before = Patched.wsgi_app
+    Patched.wsgi_app = lambda self, environ, start: before(self, {**environ, "seen": 1}, start)  # type: ignore[method-assign]
+    assert client.get("/").json == {"seen": 1}
+    del Patched.wsgi_app
+    assert client.get("/").json == {"seen": 0}
