@@ -87,9 +87,9 @@ class Plan:
 
     __slots__ = (
         "after", "app_teardown", "before", "has_async", "is_current", "is_guarded", "is_wrapped", "kinds",
-        "matches_fast", "matches_on_loop", "native_context", "needs_thread", "open_session", "options", "preprocess", "preprocesses",
-        "processes", "save_session", "session_is_lazy", "session_needs_cookie", "stages", "start", "streams_body",
-        "teardown", "tears_down", "tears_down_app", "view",
+        "matches_fast", "matches_on_loop", "native_context", "needs_thread", "open_session", "options",
+        "preprocess", "preprocesses", "processes", "save_session", "session_is_lazy", "session_needs_cookie",
+        "stages", "start", "streams_body", "teardown", "tears_down", "tears_down_app", "view",
     )  # fmt: skip
 
     def __init__(
