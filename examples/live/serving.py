@@ -20,7 +20,9 @@ async def live() -> AsyncIterator[None]:
     async with get_hub().serve(), asyncio.TaskGroup() as group:
         beating = group.create_task(get_pulse().beat(get_hub(), current_app.config["BEAT_SECONDS"]))
         yield
-        beating.cancel()
+        while not beating.done():  # a Redis client in trouble may swallow a cancellation
+            beating.cancel()
+            await asyncio.wait({beating}, timeout=1)
 
 
 def get_hub() -> Hub:
