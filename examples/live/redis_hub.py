@@ -59,8 +59,10 @@ class RedisHub:
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(work) for work in (self._stay_connected(), self._keep_people())]
             yield
-            for task in tasks:
-                task.cancel()
+            while pending := [task for task in tasks if not task.done()]:
+                for task in pending:
+                    task.cancel()
+                await asyncio.wait(pending, timeout=1)  # a client in trouble may swallow a cancellation
         with suppress(*FAILURES):
             await self._redis.aclose()
 
