@@ -10,7 +10,7 @@ from werkzeug.exceptions import BadRequest, HTTPException
 
 from .body import MAX_DIGITS, BodyReader, BodyStream, MemoryBody, UnreadBody, make_streamed
 from .ctx import RequestContext
-from .environ import IN_PROCESS, PRESERVE, build_environ, path_info
+from .environ import BODILESS_METHODS, IN_PROCESS, PRESERVE, build_environ, path_info
 from .exchange import Exchange
 from .routing import find_fast, is_plain_host
 from .runner import begin_in_context
@@ -21,9 +21,6 @@ if t.TYPE_CHECKING:
     from .plan import Plan
     from .typing import Receive, Scope, Send
 
-_BODILESS_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
-
-
 # http
 
 
@@ -32,7 +29,7 @@ async def _serve_http(app: Flask, scope: Scope, receive: Receive, send: Send) ->
     if len(headers) != len(scope["headers"]):
         headers = _join_repeated(scope["headers"])
     reader = stream = refusal = request = None
-    if scope["method"] not in _BODILESS_METHODS or b"content-length" in headers or b"transfer-encoding" in headers:
+    if scope["method"] not in BODILESS_METHODS or b"content-length" in headers or b"transfer-encoding" in headers:
         reader = BodyReader(receive, app.config["BODY_TIMEOUT"])
         stream, refusal = await _begin_body(app, reader, headers.get(b"content-length"))
     try:

@@ -9,18 +9,18 @@ from __future__ import annotations
 import asyncio
 import typing as t
 from contextvars import Context
+from functools import partial
 from urllib.parse import urlsplit
 
-from werkzeug.exceptions import Forbidden, ServiceUnavailable
+from werkzeug.exceptions import Forbidden, HTTPException
 
 from .asgi_connection import Connection
 from .ctx import WebsocketContext
 from .dispatch import handle
 from .responding import final_headers, make_response, whole_body
-from .runner import Runner, begin_in_context
+from .runner import begin_in_context, move
 from .steps import LOOP
 from .websockets import CONNECTING, GOING_AWAY, INTERNAL_ERROR, NORMAL, OPEN, Websocket
-from .workers import Overloaded
 
 if t.TYPE_CHECKING:
     from asyncio import AbstractEventLoop
@@ -61,25 +61,10 @@ async def _serve(app: Flask, websocket: Websocket, scope: Scope) -> None:
         _let_environ_go(websocket)
     ctx.renew_plan()
     if ctx.plan.needs_thread:
-        await _move(ctx, websocket.connection)
+        connection = websocket.connection
+        await move(ctx, _converse(ctx, connection), ctx.plan.start, partial(_refuse, ctx, connection))
     elif (rest := begin_in_context(_converse(ctx, websocket.connection))) is not None:
         await rest
-
-
-async def _move(ctx: WebsocketContext, connection: Connection) -> None:
-    """With steps in a worker thread, which is not held while the connection waits."""
-    ctx.moves = True
-    ctx.place = ctx.plan.start
-    runner = Runner(_converse(ctx, connection), ctx.app._workers, ctx.plan.start)
-    try:
-        if ctx.plan.start is LOOP:
-            runner.bind(refuse=True)
-        await runner
-    except Overloaded:
-        runner.discard()
-        ctx.place = LOOP
-        busy = ServiceUnavailable("All worker threads are busy.", retry_after=1)
-        await connection.deny(*_render(ctx, make_response(ctx.app, busy)))
 
 
 async def _converse(ctx: WebsocketContext, connection: Connection) -> None:
@@ -92,12 +77,17 @@ async def _converse(ctx: WebsocketContext, connection: Connection) -> None:
         ctx.app.logger.warning(text, ctx.request.endpoint)
         await connection.close(NORMAL)
     else:
-        await connection.deny(*_render(ctx, outcome))
+        await _deny(ctx, connection, outcome)
 
 
-def _render(ctx: WebsocketContext, response: Response) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
+async def _refuse(ctx: WebsocketContext, connection: Connection, error: HTTPException) -> None:
+    """Without the request cycle."""
+    await _deny(ctx, connection, make_response(ctx.app, error))
+
+
+async def _deny(ctx: WebsocketContext, connection: Connection, response: Response) -> None:
     headers = [(name.lower().encode(), value.encode("latin-1")) for name, value in final_headers(response, ctx.request)]
-    return response.status_code, headers, whole_body(response)
+    await connection.deny(response.status_code, headers, whole_body(response))
 
 
 def _raw_header(scope: Scope, name: bytes) -> str | None:

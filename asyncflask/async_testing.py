@@ -8,7 +8,6 @@ from __future__ import annotations
 import typing as t
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Iterable
 from contextlib import asynccontextmanager
-from contextvars import copy_context
 from types import TracebackType
 
 from werkzeug.datastructures import Headers
@@ -17,11 +16,12 @@ from werkzeug.wrappers import Request as BaseRequest
 from werkzeug.wsgi import get_content_length
 
 from .connections import HTTPConnection, Upload, WebsocketConnection, WebsocketResponseError
+from .environ import BODILESS_METHODS
 from .globals import _cv_app, _cv_request
 from .signals import got_serving_exception
 from .steps import LOOP
 from .testing import FlaskClient, open_session, save_session
-from .transport import Body, Conversation, FileBody, IteratedBody, client_scope, rewind
+from .transport import Body, FileBody, IteratedBody, begin_lifespan, client_scope, rewind
 
 if t.TYPE_CHECKING:
     from .app import Flask
@@ -34,7 +34,6 @@ __all__ = [
 ]  # fmt: skip
 
 _REDIRECTS = frozenset({301, 302, 303, 305, 307, 308})
-_BODILESS_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 
 
 class _RequestMaker(FlaskClient):
@@ -116,7 +115,7 @@ class AsyncClient:
         if not kwargs.keys().isdisjoint(("data", "json", "input_stream")):
             raise TypeError("client.request() sends its body by hand: client.stream() takes one as an argument.")
         request = self._maker.open(*args, **kwargs)
-        if request.method not in _BODILESS_METHODS:
+        if request.method not in BODILESS_METHODS:
             _announce_pieces(request.environ)
         return HTTPConnection(self, request, Upload())
 
@@ -232,10 +231,7 @@ class TestApp:
 
     async def startup(self) -> None:
         """Raises LifespanError, its cause the application's error where that is known."""
-        self.state.clear()
-        scope = {"type": "lifespan", "asgi": {"version": "3.0", "spec_version": "2.0"}, "state": self.state}
-        self._conversation = Conversation(t.cast(t.Any, self.app), scope)
-        self._conversation.begin(copy_context())
+        self._conversation = begin_lifespan(t.cast(t.Any, self.app), self.state)
         await self._ask("lifespan.startup")
 
     async def shutdown(self) -> None:

@@ -255,7 +255,7 @@ def _make_columns(rules: list[Rule], hidden: set[str]) -> Iterator[tuple[tuple[s
         yield ("Host" if by_host else "Subdomain", "domain"), domains
     yield ("Rule", "rule"), [rule.rule for rule in rules]
     app = current_app._get_current_object()  # type: ignore[attr-defined]  # a proxy
-    yield ("Runs", ""), [describe_place(app, rule.endpoint) for rule in rules]
+    yield ("Runs", ""), [describe_place(app, rule) for rule in rules]
 
 
 def _name_methods(rule: Rule, hidden: set[str]) -> str:

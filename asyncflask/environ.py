@@ -17,6 +17,7 @@ if t.TYPE_CHECKING:
 
 # WSGI knows a websocket's handshake as a request that asks for an upgrade.
 _HTTP_SCHEMES = {"ws": "http", "wss": "https"}
+BODILESS_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})  # a body has to be announced by its headers
 FILE_CHUNK = 256 * 1024
 # Where Werkzeug's debugger and the test client leave a function that takes the contexts of a request.
 PRESERVE = "werkzeug.debug.preserve_context"

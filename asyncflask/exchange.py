@@ -6,11 +6,11 @@ Each piece of a stream is made when the client has taken the one before.
 from __future__ import annotations
 
 import typing as t
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from functools import lru_cache, partial
 from types import GeneratorType
 
-from werkzeug.exceptions import HTTPException, InternalServerError, ServiceUnavailable
+from werkzeug.exceptions import HTTPException, InternalServerError
 from werkzeug.wsgi import FileWrapper
 
 from .ctx import RequestContext
@@ -18,11 +18,10 @@ from .dispatch import handle
 from .extensions import PATHSEND, make_trailers, offers, takes_trailers
 from .files import find_path
 from .responding import BODILESS_STATUS, final_headers, make_response, whole_body
-from .runner import Runner
+from .runner import Runner, move
 from .steps import LOOP, THREAD
 from .waiting import cancel_scope, shield, shielded
 from .watching import Watch, watch_of
-from .workers import Overloaded
 from .wrapped import call_chain, find_chain
 
 if t.TYPE_CHECKING:
@@ -44,19 +43,9 @@ class Exchange:
         self.send: Send = send
         ctx.send = send
 
-    async def move(self, coro: Coroutine[t.Any, t.Any, None], start: str) -> None:
-        """Answer with steps in a worker thread. If all threads are busy and the queue is full: 503."""
-        self.ctx.moves = True
-        self.ctx.place = start
-        runner = Runner(coro, self.ctx.app._workers, start)
-        try:
-            if start is LOOP:
-                runner.bind(refuse=True)
-            await runner
-        except Overloaded:
-            runner.discard()
-            self.ctx.place = LOOP  # nothing moved
-            await self._refuse(ServiceUnavailable("All worker threads are busy.", retry_after=1))
+    def move(self, coro: Coroutine[t.Any, t.Any, None], start: str) -> Awaitable[None]:
+        """Answer with steps in a worker thread."""
+        return move(self.ctx, coro, start, self._refuse)
 
     async def answer_by_chain(self, refusal: HTTPException | None) -> None:
         """Through the WSGI middleware around the application. What the edge refuses does not get that far."""
@@ -77,6 +66,9 @@ class Exchange:
 
     async def _deliver(self, response: Response, start: Message, body: bytes | None) -> None:
         ctx = self.ctx
+        reader = ctx.request._reader
+        if reader is not None and reader.disconnected:
+            self.send = _send_to_nobody  # a server may be closing the connection just now
         if body is not None:
             try:
                 if ctx.place is not LOOP:
@@ -235,9 +227,10 @@ class _Count:
             raise RuntimeError(f"The body ended after {self.sent} of {self.length} bytes.")
 
 
+async def _send_to_nobody(message: Message) -> None:
+    pass
+
+
 @lru_cache(maxsize=512)
 def _raw_name(name: str) -> bytes:
     return name.lower().encode("latin-1")
-
-
-# websocket, lifespan

@@ -12,12 +12,10 @@ from __future__ import annotations
 import inspect
 import typing as t
 from collections.abc import AsyncIterator, Iterable
-from contextvars import copy_context
 from functools import cached_property
 from weakref import ref
 
 from .environ import build_scope, decode, path_info
-from .overrides import find_override
 
 if t.TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -79,12 +77,9 @@ class Mount:
         """The application's lifespan, as a `while_serving` function. One that has none is left alone."""
         from anyio import move_on_after
 
-        from .transport import Conversation
+        from .transport import begin_lifespan
 
-        self.state.clear()
-        scope = {"type": "lifespan", "asgi": {"version": "3.0", "spec_version": "2.0"}, "state": self.state}
-        conversation = Conversation(self.app, scope)
-        conversation.begin(copy_context())
+        conversation = begin_lifespan(self.app, self.state)
         try:
             knows_lifespan = await self._ask(conversation, "startup")
             yield
@@ -128,9 +123,9 @@ def mount(owner: Native, path: str, app: t.Any) -> None:
         owner.while_serving_funcs.append(mounted.live)
 
 
-def find_mount(owner: Native, head: t.Any) -> Mount | None:
+def find_mount(owner: Flask, head: t.Any) -> Mount | None:
     """What is mounted where the scope or environ `head` points; the longest path wins."""
-    if head.get("type") == "http" and find_override(owner, "wsgi_app") is not None:
+    if head.get("type") == "http" and owner._plan(None).is_wrapped:
         return None  # what wraps `wsgi_app` comes first, for who is mounted too
     path = path_info(head) if "path" in head else decode(head.get("PATH_INFO", ""))
     return next((mount for mount in owner.mounts.values() if _is_below(mount.path, path)), None)

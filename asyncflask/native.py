@@ -5,7 +5,6 @@ A table of contents: each method names the module that does the work, which is i
 
 from __future__ import annotations
 
-import os
 import typing as t
 from collections.abc import Awaitable, Callable, Coroutine
 
@@ -33,15 +32,8 @@ class Native(Scaffold):
     async_test_client_class: type[AsyncClient] | None = None
     _has_begun: bool = False
 
-    def __init__(
-        self,
-        import_name: str,
-        static_folder: str | os.PathLike[str] | None = None,
-        static_url_path: str | None = None,
-        template_folder: str | os.PathLike[str] | None = None,
-        root_path: str | None = None,
-    ) -> None:
-        super().__init__(import_name, static_folder, static_url_path, template_folder, root_path)
+    def __init__(self, *args: t.Any) -> None:
+        super().__init__(*args)
         self.before_serving_funcs: list[ft.ServingCallable] = []
         self.while_serving_funcs: list[ft.WhileServingCallable] = []
         self.after_serving_funcs: list[ft.ServingCallable] = []
@@ -196,7 +188,7 @@ class Native(Scaffold):
         """What is mounted where the request's scope or environ points."""
         from .mounting import find_mount
 
-        return find_mount(self, head)
+        return find_mount(t.cast(t.Any, self), head)
 
     # Tests
 

@@ -18,6 +18,8 @@ from .steps import ANYWHERE, LOOP, THREAD, Step, kind_of
 from .wrappers import _split_blueprint_path
 
 if t.TYPE_CHECKING:
+    from werkzeug.routing import Rule
+
     from .app import Flask
 
 AsyncStage = Callable[..., t.Any]
@@ -105,7 +107,7 @@ class Plan:
         self.streams_body: bool = self.options.get("stream_body", False)
         config = app.config
         limits = config["CANCEL_ON_DISCONNECT"] or config["RESPONSE_TIMEOUT"] is not None
-        self.is_guarded: bool = bool(self.options or limits)  # see guarding.py
+        self.is_guarded: bool = bool(limits or self.options.keys() - {"stream_body"})  # see guarding.py
         self.stages: Stages = Stages(app, native)
         self.preprocess: Steps = _hook_steps(app, hooks.PREPROCESS, blueprints)
         self.before: Steps = _hook_steps(app, kinds.before, blueprints)
@@ -180,10 +182,10 @@ def make_session_step(f: t.Any, planned: Step | None = None) -> Step:
     return planned if planned is not None and planned[1] == f else (kind_of(f), f)
 
 
-def describe_place(app: Flask, endpoint: str) -> str:
-    """Where the user's steps for an endpoint run over ASGI: "loop", "thread" or "mixed"."""
-    plan = app._plan(endpoint)
-    if plan.is_wrapped:  # WSGI middleware goes first, in a thread
+def describe_place(app: Flask, rule: Rule) -> str:
+    """Where the user's steps for a rule run over ASGI: "loop", "thread" or "mixed"."""
+    plan = app._plan(rule.endpoint, hooks.WEBSOCKET if rule.websocket else hooks.HTTP)
+    if plan.is_wrapped and not rule.websocket:  # WSGI middleware goes first, in a thread
         return THREAD
     kinds = set(plan.kinds)
     return "mixed" if len(kinds) > 1 else next(iter(kinds), LOOP)

@@ -12,13 +12,15 @@ from __future__ import annotations
 
 import typing as t
 from asyncio import CancelledError, Future
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from contextvars import Context, copy_context
 from functools import partial
 
+from werkzeug.exceptions import HTTPException, ServiceUnavailable
+
 from .bridge import Home, current_loop, cv_home, mailbox_of
-from .steps import THREAD, TO_LOOP, TO_THREAD
-from .workers import Lane, PoolJob, PoolLane, RequestLane, WorkerPool
+from .steps import LOOP, THREAD, TO_LOOP, TO_THREAD
+from .workers import Lane, Overloaded, PoolJob, PoolLane, RequestLane, WorkerPool
 
 T = t.TypeVar("T")
 Leg = Generator[t.Any, t.Any, None]
@@ -193,6 +195,23 @@ class Runner(Home, t.Generic[T]):
         self.leg_over = True
         if self.waiter is not None and not self.waiter.done():
             self.waiter.set_result(None)
+
+
+async def move(
+    host: t.Any, coro: Coroutine[t.Any, t.Any, None], start: str, refuse: Callable[[HTTPException], Awaitable[None]]
+) -> None:
+    """Run `coro` of a context with steps in a worker thread. If all are busy and the queue is full: `refuse(503)`."""
+    host.moves = True
+    host.place = start
+    runner = Runner(coro, host.app._workers, start)
+    try:
+        if start is LOOP:
+            runner.bind(refuse=True)
+        await runner
+    except Overloaded:
+        runner.discard()
+        host.place = LOOP  # nothing moved
+        await refuse(ServiceUnavailable("All worker threads are busy.", retry_after=1))
 
 
 def _identity(value: T) -> T:

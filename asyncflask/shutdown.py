@@ -36,7 +36,8 @@ class ShutdownEvent:
 
     def __init__(self) -> None:
         self._is_set = False
-        self._waiters: list[tuple[AbstractEventLoop, Callable[[], object]]] = []
+        # A dict for its order, and since thousands come and go.
+        self._waiters: dict[tuple[AbstractEventLoop, Callable[[], object]], None] = {}
 
     def is_set(self) -> bool:
         return self._is_set
@@ -48,17 +49,16 @@ class ShutdownEvent:
         self._is_set = True
         # Each step is atomic, without a lock: a signal's handler may come in the middle of another call.
         while self._waiters:
-            loop, callback = self._waiters.pop()
+            (loop, callback), _ = self._waiters.popitem()
             with suppress(RuntimeError):  # that loop is closed
                 loop.call_soon_threadsafe(callback)
 
     def add_callback(self, loop: AbstractEventLoop, callback: Callable[[], object]) -> None:
         """Have it called on `loop` when this is set, once, and before the tasks that wait go on."""
-        self._waiters.append((loop, callback))
+        self._waiters[loop, callback] = None
 
     def remove_callback(self, loop: AbstractEventLoop, callback: Callable[[], object]) -> None:
-        with suppress(ValueError):  # it is on its way
-            self._waiters.remove((loop, callback))
+        self._waiters.pop((loop, callback), None)  # else it is on its way
 
     async def wait(self) -> t.Literal[True]:
         from anyio import Event

@@ -11,7 +11,6 @@ import re
 import typing as t
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Generator, Iterable
-from contextvars import Context
 
 from . import json
 from .bridge import current_loop, cv_home, run_in_thread
@@ -144,16 +143,16 @@ async def _iterate_in_thread(items: t.Any) -> AsyncGenerator[t.Any]:
 async def _stream(feed: _Feed, opening: bytes, ping: float | None, ending: ShutdownEvent) -> AsyncGenerator[bytes]:
     """The events and pings of one client, until the source or the application ends."""
     yield opening
-    if ending.is_set():
-        return
     feed.start()
-    common = _join(feed, ending)
+    ending.add_callback(feed.loop, feed.end)
+    if ending.is_set():  # before it could be told
+        feed.end()
     try:
         while (piece := await feed.next(ping)) is not _END:
             yield piece
             feed.note_sent()
     finally:
-        common.leave(feed)
+        ending.remove_callback(feed.loop, feed.end)
         await shield(feed.stop())
     feed.raise_error()
 
@@ -237,38 +236,3 @@ class _Feed:
                 task.result()
         finally:
             del task
-
-
-class _Ending:
-    """The feeds of one application on one loop, which end when it does: one task waits for all of them."""
-
-    def __init__(self, key: tuple[ShutdownEvent, AbstractEventLoop]) -> None:
-        self.key = key
-        self.feeds: set[_Feed] = set()
-        self.task: Task[None] = key[1].create_task(self._wait(), context=Context())
-
-    async def _wait(self) -> None:
-        await self.key[0].wait()
-        for feed in self.feeds:
-            feed.end()
-
-    def leave(self, feed: _Feed) -> None:
-        self.feeds.discard(feed)
-        if not self.feeds:
-            self.task.cancel()
-            del self.task  # which holds this by its coroutine: no cycle
-            if _endings.get(self.key) is self:
-                del _endings[self.key]
-
-
-_endings: dict[tuple[ShutdownEvent, AbstractEventLoop], _Ending] = {}
-
-
-def _join(feed: _Feed, event: ShutdownEvent) -> _Ending:
-    """Have the feed end with its application. The last one that leaves leaves nothing behind."""
-    key = event, feed.loop
-    ending = _endings.get(key)
-    if ending is None or ending.task.done():  # done: of a life before this one
-        ending = _endings[key] = _Ending(key)
-    ending.feeds.add(feed)
-    return ending

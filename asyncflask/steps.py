@@ -179,6 +179,12 @@ def tell(app: Flask, signal: Signal, **values: t.Any) -> None:
         signal.send(app, _async_wrapper=partial(_call_receiver, app), **values)
 
 
+async def tell_async(app: Flask, signal: Signal, **values: t.Any) -> None:
+    """Send a signal from async code that has no host at hand: async receivers are awaited here."""
+    for _, receiver in _steps_of(signal, app):
+        await settle(receiver(app, **values))
+
+
 def _call_receiver(app: Flask, receiver: Callable[..., t.Any]) -> Callable[..., t.Any]:
     return partial(_begin_receiver, receiver) if _on_event_loop() else app.ensure_sync(receiver)
 

@@ -12,12 +12,10 @@ from .globals import _cv_app, _cv_request, current_app, request
 from .hooks import CONTEXT, ordered
 from .overrides import find_override
 from .signals import before_render_template, template_rendered
-from .steps import THREAD, kind_of, settle, tell
+from .steps import THREAD, kind_of, settle, tell, tell_async
 from .streaming import stream_with_context
 
 if t.TYPE_CHECKING:
-    from blinker import Signal
-
     from .app import Flask
     from .scaffold import Scaffold
 
@@ -177,22 +175,17 @@ async def _update_context_async(app: Flask, context: dict[str, t.Any]) -> None:
     context.update(given)
 
 
-async def _tell_async(app: Flask, signal: Signal, template: Template, context: dict[str, t.Any]) -> None:
-    for receiver in () if signal.is_muted else signal.receivers_for(app):
-        await settle(receiver(app, template=template, context=context))
-
-
 async def _render_async(app: Flask, template: Template, context: dict[str, t.Any]) -> str:
     await _update_context_async(app, context)
-    await _tell_async(app, before_render_template, template, context)
+    await tell_async(app, before_render_template, template=template, context=context)
     text = await template.render_async(context)
-    await _tell_async(app, template_rendered, template, context)
+    await tell_async(app, template_rendered, template=template, context=context)
     return text
 
 
 async def _stream_async(app: Flask, template: Template, context: dict[str, t.Any]) -> AsyncIterator[str]:
     await _update_context_async(app, context)
-    await _tell_async(app, before_render_template, template, context)
+    await tell_async(app, before_render_template, template=template, context=context)
     chunks = _generate_async(app, template, context)
     return chunks if _cv_request.get(None) is None else stream_with_context(chunks)
 
@@ -204,7 +197,7 @@ async def _generate_async(app: Flask, template: Template, context: dict[str, t.A
             yield chunk
     finally:
         await chunks.aclose()
-    await _tell_async(app, template_rendered, template, context)
+    await tell_async(app, template_rendered, template=template, context=context)
 
 
 async def render_template_async(template_name_or_list: TemplateName | list[TemplateName], **context: t.Any) -> str:

@@ -151,6 +151,15 @@ class Conversation:
         self._said.put(message)
 
 
+def begin_lifespan(app: ASGIApp, state: dict[str, t.Any]) -> Conversation:
+    """The conversation of an application's lifespan, which leaves in `state` what requests get."""
+    state.clear()
+    scope = {"type": "lifespan", "asgi": {"version": "3.0", "spec_version": "2.0"}, "state": state}
+    conversation = Conversation(app, scope)
+    conversation.begin(copy_context())
+    return conversation
+
+
 class Body(t.Protocol):
     """A request's body, where the application asks for it."""
 

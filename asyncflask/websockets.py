@@ -12,12 +12,11 @@ from collections.abc import AsyncIterator
 from werkzeug.datastructures import Headers
 
 from .signals import websocket_received, websocket_sent
-from .steps import settle
+from .steps import tell_async
 from .wrappers import Request
 
 if t.TYPE_CHECKING:
-    from blinker import NamedSignal
-
+    from .app import Flask
     from .asgi_connection import Connection
     from .typing import Receive, Scope, Send
 
@@ -73,7 +72,7 @@ class Websocket(Request):
         await self._open()
         data = await self.connection.receive()
         if websocket_received.receivers:
-            await self._tell(websocket_received, data)
+            await tell_async(_app(), websocket_received, message=data)
         return data
 
     async def send(self, data: str | bytes) -> None:
@@ -84,7 +83,7 @@ class Websocket(Request):
         await self._open()
         await self.connection.send(data)
         if websocket_sent.receivers:
-            await self._tell(websocket_sent, data)
+            await tell_async(_app(), websocket_sent, message=data)
 
     async def receive_json(self) -> t.Any:
         return self.json_module.loads(await self.receive())
@@ -115,12 +114,11 @@ class Websocket(Request):
         if self.connection.state is CONNECTING:
             await self.accept()
 
-    async def _tell(self, signal: NamedSignal, data: str | bytes) -> None:
-        from .globals import current_app
 
-        app = current_app._get_current_object()  # type: ignore[attr-defined]  # a proxy
-        for receiver in signal.receivers_for(app):
-            await settle(receiver(app, message=data))
+def _app() -> Flask:
+    from .globals import current_app
+
+    return t.cast("Flask", current_app._get_current_object())  # type: ignore[attr-defined]  # a proxy
 
 
 def json_value(args: tuple[t.Any, ...], kwargs: dict[str, t.Any]) -> t.Any:

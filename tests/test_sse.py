@@ -19,7 +19,7 @@ from live import ASGI, poll, serve_live
 
 import asyncflask.sse  # noqa: F401  # the module's import does not hide the function
 from asyncflask import Flask, Response, ServerSentEvent, after_this_request, g, request, session, sse
-from asyncflask.sse import _endings, _Feed
+from asyncflask.sse import _Feed
 
 STYLES = ("sync", "async")
 PING = b":\n\n"
@@ -437,7 +437,7 @@ async def test_client_leaves(app: Flask, where: str, kind: str, style: str) -> N
     async with asyncio.timeout(1):
         await task
     assert ended == ["/"] and not exchange.complete
-    assert not _endings
+    assert not app.shutdown_event._waiters
 
 
 @pytest.mark.parametrize("style", STYLES)
@@ -453,7 +453,7 @@ async def test_application_ends(app: Flask, kind: str, style: str) -> None:
         await asyncio.gather(*tasks)
     assert ended == ["/"] * 3
     assert all(exchange.complete for exchange in exchanges)  # a clean end: clients come again, to another server
-    assert not _endings
+    assert not app.shutdown_event._waiters
     assert (await get(app)).body == PING  # who comes now is sent away at once
 
 
