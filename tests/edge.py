@@ -86,7 +86,7 @@ class Exchange:
         return json.loads(self.body)
 
     async def run(self, app: t.Any) -> Exchange:
-        """Let `app` answer: one event of start and then a whole body, or nothing if it knew that the client had gone."""
+        """Let `app` answer: one event of start and then a whole body; nothing if it knew that the client had gone."""
         async with asyncio.timeout(TIMEOUT):
             await app(self.scope, self.receive, self.send)
         assert not self.messages if self.nobody_waits else self.complete, self.messages
