@@ -86,7 +86,7 @@ class Exchange:
         return json.loads(self.body)
 
     async def run(self, app: t.Any) -> Exchange:
-        """Let `app` answer: one event of start and then a whole body; or nothing, if it was told that the client had gone."""
+        """Let `app` answer: one event of start then a whole body, or nothing if it was told that nobody waits."""
         async with asyncio.timeout(TIMEOUT):
             await app(self.scope, self.receive, self.send)
         assert self.complete or (self.nobody_waits and not self.messages), self.messages

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import json.encoder
 import typing as t
 import weakref
 from dataclasses import asdict, is_dataclass
@@ -63,8 +64,29 @@ def _default(o: t.Any) -> t.Any:
     raise TypeError(f"Object of type {type(o).__name__} is not JSON serializable")
 
 
-_COMPACT: dict[str, t.Any] = {"separators": (",", ":")}
-_INDENTED: dict[str, t.Any] = {"indent": 2}
+COMPACT: dict[str, t.Any] = {"separators": (",", ":")}
+INDENTED: dict[str, t.Any] = {"indent": 2}
+_make_writer: t.Any = getattr(json.encoder, "c_make_encoder", None)
+
+
+def _make_encode(encoder: json.JSONEncoder) -> t.Callable[[t.Any], str]:
+    """`encoder.encode` without what that makes anew at each call, which is most of its time for a small object."""
+    if _make_writer is None or encoder.indent is not None:  # both are left to Python code
+        return encoder.encode
+    quote = json.encoder.encode_basestring_ascii if encoder.ensure_ascii else json.encoder.encode_basestring
+    # None: it does not note which objects are open, since two threads may write the same one.
+    write = _make_writer(
+        None, encoder.default, quote, None, encoder.key_separator, encoder.item_separator, encoder.sort_keys,
+        encoder.skipkeys, encoder.allow_nan,
+    )  # fmt: skip
+
+    def encode(obj: t.Any) -> str:
+        try:
+            return "".join(write(obj, 0))
+        except RecursionError:
+            return encoder.encode(obj)  # which tells a circular object from a deep one
+
+    return encode
 
 
 class DefaultJSONProvider(JSONProvider):
@@ -76,7 +98,7 @@ class DefaultJSONProvider(JSONProvider):
     # None: indented in debug mode only.
     compact: bool | None = None
     mimetype = "application/json"
-    _kept: dict[int, json.JSONEncoder]
+    _kept: dict[int, t.Callable[[t.Any], str]]
 
     def dumps(self, obj: t.Any, **kwargs: t.Any) -> str:
         return json.dumps(obj, **{**self._get_settings(), **kwargs})
@@ -89,19 +111,18 @@ class DefaultJSONProvider(JSONProvider):
 
     def response(self, *args: t.Any, **kwargs: t.Any) -> Response:
         obj = args[0] if len(args) == 1 and not kwargs else self._prepare_response_obj(args, kwargs)
-        layout = _COMPACT if self._is_compact() else _INDENTED
+        compact = not self._app.config["DEBUG"] if self.compact is None else self.compact
+        layout = COMPACT if compact else INDENTED
         if type(self).dumps is DefaultJSONProvider.dumps:
-            text = self._encoder(layout).encode(obj)
+            text = (self._kept.get(id(layout)) or self._keep_encode(layout))(obj)
         else:
             text = self.dumps(obj, **layout)
-        return self._app.response_class(f"{text}\n", mimetype=self.mimetype)
+        return self._app.response_class(text + "\n", mimetype=self.mimetype)
 
-    def _encoder(self, layout: dict[str, t.Any]) -> json.JSONEncoder:
-        """What `json.dumps` would make for each call, kept until a setting changes."""
-        encoder = self._kept.get(id(layout))
-        if encoder is None:
-            encoder = self._kept[id(layout)] = json.JSONEncoder(**self._get_settings(), **layout)
-        return encoder
+    def _keep_encode(self, layout: dict[str, t.Any]) -> t.Callable[[t.Any], str]:
+        """What `dumps` would make at each call, kept until a setting changes."""
+        encode = self._kept[id(layout)] = _make_encode(json.JSONEncoder(**self._get_settings(), **layout))
+        return encode
 
     def _get_settings(self) -> dict[str, t.Any]:
         return {"default": self.default, "ensure_ascii": self.ensure_ascii, "sort_keys": self.sort_keys}
@@ -109,6 +130,3 @@ class DefaultJSONProvider(JSONProvider):
     def __setattr__(self, name: str, value: t.Any) -> None:
         super().__setattr__(name, value)
         super().__setattr__("_kept", {})
-
-    def _is_compact(self) -> bool:
-        return not self._app.config["DEBUG"] if self.compact is None else self.compact

@@ -14,7 +14,7 @@ from markupsafe import Markup
 from werkzeug.http import http_date, parse_date
 
 from . import dumps, loads
-from .provider import _COMPACT
+from .provider import COMPACT
 
 Convert = t.Callable[[t.Any], t.Any]
 
@@ -194,7 +194,7 @@ class TaggedJSONSerializer:
         return value
 
     def dumps(self, value: t.Any) -> str:
-        return dumps(self.tag(value), **_COMPACT)
+        return dumps(self.tag(value), **COMPACT)
 
     def loads(self, value: str) -> t.Any:
         return self._untag_scan(loads(value))
