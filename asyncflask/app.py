@@ -9,7 +9,7 @@ import typing as t
 import weakref
 from collections.abc import Callable, Coroutine, Iterable, MutableMapping
 from datetime import timedelta
-from functools import cache
+import functools
 from importlib import import_module
 
 from werkzeug.datastructures import ImmutableDict
@@ -26,13 +26,13 @@ from .dispatch import make_plan, run_stage
 from .errors import find_error_handler
 from .flashing import get_flashed_messages
 from .globals import g, request, request_ctx, session
-from .hooks import CONTEXT, HTTP, URL_DEFAULTS, CycleKinds, HookList, ordered
+from .hooks import CONTEXT, URL_DEFAULTS, HookList, ordered
 from .json.provider import DefaultJSONProvider, JSONProvider
 from .logging import create_logger
 from .native import Native
 from .overrides import AppType, facade
 from .paths import find_package, get_debug_flag
-from .plan import Plan, PlanBook
+from .plan import PlanBook
 from .responding import make_response
 from .routing import Map, make_rule
 from .scaffold import _endpoint_from_view_func, _sentinel, pass_on, setupmethod
@@ -153,23 +153,14 @@ class Flask(Native, metaclass=AppType):
         super().__delattr__(name)
         self._plan_changer()()
 
-    @property
+    @functools.cached_property  # at each request: Werkzeug's would be a call
     def _plans(self) -> PlanBook:
-        plans: PlanBook | None = self.__dict__.get("_plan_by_endpoint")
-        if plans is None:
-            plans = vars(self)["_plan_by_endpoint"] = PlanBook()
-        return plans
+        """What runs for an endpoint, and for None where no rule matched; for websockets with the kinds of their hooks."""
+        app = weakref.ref(self)
+        return PlanBook(lambda key: make_plan(t.cast(Flask, app()), key))
 
     def _plan_changer(self) -> Callable[[], object]:
         return self._plans.drop
-
-    def _plan(self, endpoint: str | None, kinds: CycleKinds = HTTP) -> Plan:
-        """What runs for an endpoint, and for None where no rule matched."""
-        key = endpoint if kinds is HTTP else (kinds, endpoint)
-        plan: Plan | None = self.__dict__["_plan_by_endpoint"].get(key)
-        if plan is None:
-            plan = self._plans.make(key, lambda: make_plan(self, endpoint, kinds))
-        return plan
 
     @cached_property
     def _workers(self) -> WorkerPool:
@@ -585,7 +576,7 @@ class Flask(Native, metaclass=AppType):
         return self.asgi_app(*args) if len(args) == 3 else self.wsgi_app(*args)
 
 
-@cache
+@functools.cache
 def _edge(name: str) -> t.Any:
     """What serves a face, imported when first needed: asyncio costs those nothing who do not need it."""
     return import_module(f".{name}", __package__).SERVE

@@ -33,7 +33,7 @@ async def _serve_http(app: Flask, scope: Scope, receive: Receive, send: Send) ->
         reader = BodyReader(receive, app.config["BODY_TIMEOUT"])
         stream, refusal = await _begin_body(app, reader, headers.get(b"content-length"))
     try:
-        plan = app._plan(None)
+        plan = app._plans[None]
         if plan.is_wrapped:
             ctx = RequestContext(app, build_environ(scope, stream or BytesIO()))
             request = ctx.request
@@ -106,27 +106,30 @@ def _open_context(
         ctx = RequestContext(app, {}, app.request_class.from_scope(scope, stream))
     else:
         ctx = app.request_context(build_environ(scope, stream or BytesIO()))
+    request = ctx.request
     ctx.fresh_app_context = IN_PROCESS not in scope
     ctx.place = LOOP
     if PRESERVE in scope:  # the debugger's or the test client's
-        ctx.request.environ[PRESERVE] = scope[PRESERVE]
+        request.environ[PRESERVE] = scope[PRESERVE]
     ctx.cookie = headers[b"cookie"].decode("latin-1") if b"cookie" in headers else ""
+    matched = None
     if refusal is not None:
-        ctx.request.routing_exception = refusal
+        request.routing_exception = refusal
     elif plan.matches_fast and b"upgrade" not in headers and is_plain_host(headers.get(b"host", b"")):
         # With an upgrade, Werkzeug would match a websocket handshake.
-        matched = ctx.matched = find_fast(app, ctx.request, scope["method"], path_info(scope))
-        if matched is not None:
-            plan = app._plan(matched[0].endpoint)
-    if ctx.matched is None and ctx.request.routing_exception is None and plan.matches_on_loop:
+        matched = find_fast(app, request, scope["method"], path_info(scope))
+    if matched is not None:
+        request.url_rule, request.view_args = matched
+        plan = app._plans[matched[0].endpoint]
+    elif plan.matches_on_loop and request.routing_exception is None:
         ctx.match_request()  # by Werkzeug, but before it is decided where the request begins
-        plan = app._plan(ctx.request.endpoint)
+        plan = app._plans[request.endpoint]
     ctx.plan = plan
     if plan.streams_body and isinstance(stream, MemoryBody):
         stream = t.cast("t.IO[bytes]", make_streamed(stream))
-        ctx.request._replace_input(stream)
+        request._replace_input(stream)
     if stream is not None and isinstance(stream, BodyStream):
-        ctx.unread = UnreadBody(stream, ctx.request)
+        ctx.unread = UnreadBody(stream, request)
     return ctx
 
 

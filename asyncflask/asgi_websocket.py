@@ -56,7 +56,7 @@ async def _serve(app: Flask, websocket: Websocket, scope: Scope) -> None:
         # Where a proxy rewrites Host, this is how one finds out.
         origin, host = (_raw_header(scope, name) for name in (b"origin", b"host"))
         app.logger.warning("A websocket was refused: its origin is %r, and Host %r.", origin, host)
-    elif app._plan(None).matches_on_loop:
+    elif app._plans[None].matches_on_loop:
         ctx.match_request()
         _let_environ_go(websocket)
     ctx.renew_plan()

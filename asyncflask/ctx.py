@@ -44,12 +44,12 @@ if t.TYPE_CHECKING:
     from blinker import NamedSignal
 
     from .app import Flask
-    from .routing import Match
     from .sessions import SessionMixin
     from .typing import Send
     from .wrappers import Request
 
 F = t.TypeVar("F", bound=Callable[..., t.Any])
+Push: t.TypeAlias = "tuple[Token[t.Any], AppContext | None]"  # and the application context that came with it
 _sentinel: t.Any = object()
 
 
@@ -204,7 +204,7 @@ class AppContext(Context):
     def __init__(self, app: Flask) -> None:
         self.app = app
         self.g: _AppCtxGlobals = app.app_ctx_globals_class()
-        self._cv_tokens: list[Token[AppContext]] = []
+        self._cv_tokens: list[Push] = []
 
     def copy(self) -> AppContext:
         """A context with the same `g`, for another thread or task."""
@@ -239,7 +239,7 @@ class AppContext(Context):
             _raise_wrong_pop(current, self, "app")
 
     async def _open(self) -> None:
-        self._cv_tokens.append(_cv_app.set(self))
+        self._cv_tokens.append((_cv_app.set(self), None))
         if appcontext_pushed.receivers:
             await emit(self, appcontext_pushed, self.app)
 
@@ -248,24 +248,26 @@ class AppContext(Context):
         host = host or self
         try:
             if len(self._cv_tokens) == 1:
-                await self.app._plan(None).stages.do_teardown_appcontext(host, exc)
+                await self.app._plans[None].stages.do_teardown_appcontext(host, exc)
         finally:
             self._unbind()
         if appcontext_popped.receivers:
             await emit_to_end(host, appcontext_popped, self.app)
 
 
-def _reset(var: ContextVar[t.Any], tokens: list[Token[t.Any]], index: int = -1) -> int:
-    """Use up the newest token of the current `contextvars.Context`, and give its index counted from the end.
+def _reset(var: ContextVar[t.Any], pushes: list[Push]) -> AppContext | None:
+    """Undo the newest push of the current `contextvars.Context`; gives the application context that came with it.
 
     Others may be newer: a stream holds tokens of its own Context while a test client enters the same one in another.
     """
+    push = pushes.pop()
     try:
-        var.reset(tokens[index])
+        var.reset(push[0])
     except ValueError:  # of another Context
-        return _reset(var, tokens, index - 1)
-    del tokens[index]
-    return index
+        app_ctx = _reset(var, pushes)
+        pushes.append(push)
+        return app_ctx
+    return push[1]
 
 
 def _raise_wrong_pop(current: object, expected: object, name: str) -> t.NoReturn:
@@ -280,11 +282,12 @@ class RequestContext(Context):
     started: NamedSignal = request_started
     failed: NamedSignal = got_request_exception
     tearing_down: NamedSignal = request_tearing_down
-    matched: Match | None = None  # the fast matcher's answer
     cookie: str | None = None  # the Cookie header; None: unknown
     send: Send | None = None  # ASGI's, until the response starts
     fresh_app_context: bool = False  # never share the application context that surrounds the server
     plan: Plan = None  # type: ignore[assignment]  # known at the latest when the context is open
+    flashes: list[tuple[str, str]] | None = None
+    _session_is_lazy: bool = False
 
     def __init__(
         self,
@@ -298,12 +301,9 @@ class RequestContext(Context):
             request = app.request_class(environ)
         request.json_module = app.json
         self.request = request
-        self.flashes: list[tuple[str, str]] | None = None
         self._opened_session = session
-        self._session_is_lazy = False
         self._after_request_functions: list[ft.AfterRequestCallable[t.Any]] = []
-        self._cv_tokens: list[Token[RequestContext]] = []
-        self._app_contexts: list[AppContext | None] = []  # beside each token: the one that was pushed with it
+        self._cv_tokens: list[Push] = []
 
     @cached_property
     def url_adapter(self) -> MapAdapter | None:
@@ -326,9 +326,6 @@ class RequestContext(Context):
     def match_request(self) -> None:
         """Find the URL rule; a subclass may do it its own way."""
         request = self.request
-        if self.matched is not None:
-            request.url_rule, request.view_args = self.matched
-            return
         adapter = self.url_adapter
         if adapter is None or request.routing_exception is not None:
             return
@@ -382,7 +379,8 @@ class RequestContext(Context):
         if not self.plan.session_is_lazy and (not self._brings_no_session() or self._has_to_leave_loop()):
             return False
         self._session_is_lazy = True
-        self._match()
+        if self._is_unmatched():
+            self._match()
         return True
 
     def _brings_no_session(self) -> bool:
@@ -394,9 +392,10 @@ class RequestContext(Context):
 
     def _has_to_leave_loop(self) -> bool:
         """Whether the URL is still to be matched, and by code that may block."""
+        return self.place is LOOP and not self.plan.matches_on_loop and self._is_unmatched()
+
+    def _is_unmatched(self) -> bool:
         request = self.request
-        if self.place is not LOOP or self.plan.matches_on_loop or self.matched is not None:
-            return False
         return request.url_rule is None and request.routing_exception is None
 
     def _push_app_context(self) -> AppContext | None:
@@ -406,14 +405,13 @@ class RequestContext(Context):
             return None
         self.fresh_app_context = False  # pushed again, as for a stream, it shares the recorded one
         app_ctx = self.app.app_context()
-        app_ctx._cv_tokens.append(_cv_app.set(app_ctx))
+        app_ctx._cv_tokens.append((_cv_app.set(app_ctx), None))
         return app_ctx
 
     def _bind(self, app_ctx: AppContext | None) -> None:
-        self._cv_tokens.append(_cv_request.set(self))
-        self._app_contexts.append(app_ctx)
+        self._cv_tokens.append((_cv_request.set(self), app_ctx))
         if self.plan is None:
-            self.plan = self._plan_of(None if self.matched is None else self.matched[0].endpoint)
+            self.renew_plan()
 
     async def _open_waiting(self) -> None:
         if appcontext_pushed.receivers:
@@ -428,29 +426,35 @@ class RequestContext(Context):
         self._session_is_lazy = self.plan.session_is_lazy or self._brings_no_session()
         # The session first: URL converters may use it, and opening it may itself match the request.
         if self._opened_session is None and not self._session_is_lazy:
-            step = make_session_step(self.app.session_interface.open_session, self.plan.open_session)
-            session = await self.call(step, self.app, self.request)
-            self._opened_session = self._null_session() if session is None else session
+            await self._open_session()
         if self._has_to_leave_loop():
             await self.go(THREAD)
         self._match()
+
+    async def _open_session(self) -> None:
+        request = self.request
+        matched = request.url_rule, request.view_args
+        request.url_rule = request.view_args = None  # which the interface does not see, as in Flask
+        step = make_session_step(self.app.session_interface.open_session, self.plan.open_session)
+        session = await self.call(step, self.app, request)
+        self._opened_session = self._null_session() if session is None else session
+        if request.url_rule is None:
+            request.url_rule, request.view_args = matched
 
     def _null_session(self) -> SessionMixin:
         return self.app.session_interface.make_null_session(self.app)
 
     def _match(self) -> None:
-        request = self.request
-        if request.url_rule is None and request.routing_exception is None:
+        if self._is_unmatched():
             self.match_request()
-        if self.matched is None or request.url_rule is not self.matched[0]:
-            self.renew_plan()
+        self.renew_plan()
 
     def renew_plan(self) -> None:
         """Take the plan of the endpoint as it is now."""
         self.plan = self._plan_of(self.request.endpoint)
 
     def _plan_of(self, endpoint: str | None) -> Plan:
-        return self.app._plan(endpoint)
+        return self.app._plans[endpoint]
 
     async def _close(self, exc: BaseException | None) -> None:
         plan = self.plan
@@ -463,16 +467,17 @@ class RequestContext(Context):
             if app_ctx is not None:
                 await app_ctx._close(exc, self)
 
-    def _closes_at_once(self) -> bool:
-        """Whether no teardown and no signal's receiver has to be waited for."""
+    def _close_at_once(self) -> bool:
+        """Leave the contexts, if no teardown and no signal's receiver has to be waited for; else False."""
         plan = self.plan
-        listeners = appcontext_tearing_down.receivers or appcontext_popped.receivers or self.tearing_down.receivers
-        return not (plan.tears_down or plan.tears_down_app or listeners)
-
-    def _close_at_once(self) -> None:
+        if plan.tears_down or plan.tears_down_app or self.tearing_down.receivers:
+            return False
+        if appcontext_tearing_down.receivers or appcontext_popped.receivers:
+            return False
         app_ctx = self._unbind()
         if app_ctx is not None:
             app_ctx._unbind()
+        return True
 
     def _unbind(self) -> AppContext | None:
         """Leave this context. Gives the application context that was pushed with it, which is still to be left."""
@@ -483,7 +488,7 @@ class RequestContext(Context):
             if request.has_environ or request.routing_exception is not None:
                 self._break_cycles(request)
         current = _cv_request.get()
-        app_ctx = self._app_contexts.pop(_reset(_cv_request, self._cv_tokens))
+        app_ctx = _reset(_cv_request, self._cv_tokens)
         if current is not self:
             if app_ctx is not None:
                 app_ctx._unbind()
@@ -518,7 +523,7 @@ class WebsocketContext(RequestContext):
         return isinstance(error, WebsocketDisconnect)
 
     def _plan_of(self, endpoint: str | None) -> Plan:
-        return self.app._plan(endpoint, WEBSOCKET)
+        return self.app._plans[WEBSOCKET, endpoint]
 
 
 if not t.TYPE_CHECKING:  # for type checkers a missing name stays an error

@@ -21,7 +21,7 @@ from .ctx import Context, RequestContext
 from .environ import PRESERVE
 from .errors import find_error_handler
 from .globals import _cv_app, _cv_request, _no_req_msg
-from .plan import AsyncStage, Plan, make_session_step, make_step
+from .plan import AsyncStage, Plan, PlanKey, make_session_step, make_step
 from .responding import answers_natively, call_response
 from .signals import appcontext_tearing_down, request_finished, websocket_finished
 from .steps import ANYWHERE, DRIVEN, LOOP, THREAD, Host, Step, calls_to_end, drive, emit, emit_to_end, finish_receivers
@@ -60,9 +60,7 @@ async def handle(ctx: RequestContext, render: Callable[[Response], T]) -> T:
         if error is not None and app.should_ignore_error(error):
             error = None
         try:
-            if ctx._closes_at_once():
-                ctx._close_at_once()
-            else:
+            if not ctx._close_at_once():
                 await ctx._close(error)
         except BaseException:
             if response is not None:
@@ -138,7 +136,8 @@ async def dispatch_request(ctx: RequestContext) -> t.Any:
 
 async def finalize_request(ctx: RequestContext, rv: t.Any, from_error_handler: bool = False) -> Response:
     app = ctx.app
-    ctx.unread = None  # the answer is there: nobody waits for the rest of the body
+    if ctx.unread is not None:
+        ctx.unread = None  # the answer is there: nobody waits for the rest of the body
     if ctx.receiving:
         await ctx.call((LOOP, finish_receivers), ctx)
     if not ctx.plan.is_current:
@@ -270,7 +269,7 @@ async def do_teardown_request(ctx: RequestContext, exc: BaseException | None) ->
 
 async def do_teardown_appcontext(host: t.Any, exc: BaseException | None) -> None:
     app: Flask = host.app
-    await _tear_down(host, app, app._plan(None).app_teardown, exc)
+    await _tear_down(host, app, app._plans[None].app_teardown, exc)
     if appcontext_tearing_down.receivers:
         await emit_to_end(host, appcontext_tearing_down, app, exc=exc)
 
@@ -320,7 +319,8 @@ WEBSOCKET_STAGES: dict[str, AsyncStage] = {**STAGES, "finalize_request": finaliz
 _STAGES_OF = {hooks.HTTP: STAGES, hooks.WEBSOCKET: WEBSOCKET_STAGES}
 
 
-def make_plan(app: Flask, endpoint: str | None, kinds: hooks.CycleKinds) -> Plan:
+def make_plan(app: Flask, key: PlanKey) -> Plan:
+    kinds, endpoint = key if isinstance(key, tuple) else (hooks.HTTP, key)
     return Plan(app, endpoint, _STAGES_OF[kinds], kinds)
 
 

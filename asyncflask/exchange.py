@@ -94,15 +94,16 @@ class Exchange:
 
     def _render(self, response: Response) -> tuple[Response, Message, bytes | None]:
         """The start of the response, and its body where that is at hand."""
-        body = response.untouched_body()
+        status = response._status_code
+        is_bodiless = status in BODILESS_STATUS
+        body = None if is_bodiless else response.untouched_body()
         if body is not None:
             raw = response.own_raw_headers()
         else:
             headers = final_headers(response, self.ctx.request)
             raw = [(_raw_name(name), value.encode("latin-1")) for name, value in headers]
             body = whole_body(response) if response.is_sequence else None
-        status = response.status_code
-        if self.ctx.request.method == "HEAD" or status in BODILESS_STATUS:
+        if is_bodiless or self.ctx.request.method == "HEAD":
             body = b""
         return response, {"type": "http.response.start", "status": status, "headers": raw}, body
 

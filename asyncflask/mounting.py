@@ -125,7 +125,7 @@ def mount(owner: Native, path: str, app: t.Any) -> None:
 
 def find_mount(owner: Flask, head: t.Any) -> Mount | None:
     """What is mounted where the scope or environ `head` points; the longest path wins."""
-    if head.get("type") == "http" and owner._plan(None).is_wrapped:
+    if head.get("type") == "http" and owner._plans[None].is_wrapped:
         return None  # what wraps `wsgi_app` comes first, for who is mounted too
     path = path_info(head) if "path" in head else decode(head.get("PATH_INFO", ""))
     return next((mount for mount in owner.mounts.values() if _is_below(mount.path, path)), None)

@@ -56,12 +56,13 @@ def _call_override(name: str, kind: str) -> AsyncStage:
 
 
 class PlanBook(dict[PlanKey, "Plan"]):
-    """The plans of an application. It is told when something changes that plans are made of."""
+    """The plans of an application, each made when first asked for. It is told when something changes they are made of."""
 
     __hash__ = object.__hash__  # type: ignore[assignment]  # kept weakly by AppType
 
-    def __init__(self) -> None:
+    def __init__(self, make: Callable[[PlanKey], Plan]) -> None:
         super().__init__()
+        self.make = make
         self.lock: Lock = Lock()
         self.version: int = 0
         AppType.plan_books.add(self)
@@ -73,11 +74,11 @@ class PlanBook(dict[PlanKey, "Plan"]):
                 plan.is_current = False
             self.clear()
 
-    def make(self, key: PlanKey, make: Callable[[], Plan]) -> Plan:
+    def __missing__(self, key: PlanKey) -> Plan:
         """A plan made of one state of the application: again, if that changed in another thread meanwhile."""
         while True:
             version = self.version
-            plan = make()
+            plan = self.make(key)
             with self.lock:
                 if version == self.version:
                     self[key] = plan
@@ -184,7 +185,7 @@ def make_session_step(f: t.Any, planned: Step | None = None) -> Step:
 
 def describe_place(app: Flask, rule: Rule) -> str:
     """Where the user's steps for a rule run over ASGI: "loop", "thread" or "mixed"."""
-    plan = app._plan(rule.endpoint, hooks.WEBSOCKET if rule.websocket else hooks.HTTP)
+    plan = app._plans[(hooks.WEBSOCKET, rule.endpoint) if rule.websocket else rule.endpoint]
     if plan.is_wrapped and not rule.websocket:  # WSGI middleware goes first, in a thread
         return THREAD
     kinds = set(plan.kinds)

@@ -16,6 +16,7 @@ from io import BytesIO
 
 from werkzeug.datastructures import EnvironHeaders, Headers
 from werkzeug.exceptions import BadRequest, HTTPException, RequestEntityTooLarge
+from werkzeug.http import parse_options_header
 from werkzeug.utils import cached_property, get_content_type
 from werkzeug.wrappers import Request as RequestBase, Response as ResponseBase
 from werkzeug.wsgi import ClosingIterator, get_input_stream
@@ -24,7 +25,7 @@ from . import json
 from .body import AsyncInput, AsyncReading, BodyStream, LimitedBody, MemoryBody, declares_too_much
 from .bridge import wait_for
 from .environ import ScopeHeaders, build_environ, decode, path_info, server_of
-from .globals import _cv_request, current_app
+from .globals import _cv_app, _cv_request, current_app
 from .gone import missing_from
 
 if t.TYPE_CHECKING:
@@ -77,7 +78,8 @@ class _Limit:
             return self
         value = request.__dict__.get(self.name)
         if value is None:
-            value = current_app.config[self.key] if current_app else getattr(RequestBase, self.name)
+            ctx = _cv_app.get(None)
+            value = getattr(RequestBase, self.name) if ctx is None else ctx.app.config[self.key]
         return value
 
     def __set__(self, request: Request, value: int | None) -> None:
@@ -201,12 +203,14 @@ class Request(RequestBase):
         limit = self.max_content_length
         if declares_too_much(self, limit):
             raise RequestEntityTooLarge()
-        if isinstance(self._stream, BodyStream):
-            self._stream.reader.claimed = True
         if self._scope is None:
             stream = get_input_stream(self.environ)
         else:
             stream = self.input_stream if self.has_environ else self._input
+        if isinstance(stream, MemoryBody) and (limit is None or stream.size <= limit):
+            return t.cast("BodyFile", stream)
+        if isinstance(self._stream, BodyStream):
+            self._stream.reader.claimed = True
         if not isinstance(stream, AsyncReading) and (ctx := _cv_request.get(None)) is not None and ctx.plan.has_async:
             stream = t.cast("t.IO[bytes]", AsyncInput(stream, ctx.plan.streams_body))
         return t.cast("BodyFile", stream if limit is None else LimitedBody(stream, limit))
@@ -244,6 +248,11 @@ class Request(RequestBase):
         if limit is None or self.mimetype != "application/x-www-form-urlencoded":
             return stream
         return t.cast("t.IO[bytes]", LimitedBody(stream, limit))
+
+    def _parse_content_type(self) -> None:
+        if not hasattr(self, "_parsed_content_type"):
+            value = self.headers.get("Content-Type", "")
+            self._parsed_content_type = parse_options_header(value) if ";" in value else (value.strip(" \t"), {})
 
     @property
     def want_form_data_parsed(self) -> bool:
@@ -286,8 +295,10 @@ class Response(ResponseBase):
     """Flask's response: text/html, and a body that may also be an async iterable."""
 
     response: Iterable[str] | Iterable[bytes]
-    _content_type: str
+    # Set where the response is made in the short way, from the whole body.
     _whole: t.Sequence[bytes] = ()
+    _content_type: tuple[str, bytes]
+    _status, _status_code, direct_passthrough = "200 OK", 200, False
     # Headers after a stream's last piece, or a function that gives them then. Sent where server and client take them.
     trailers: Mapping[str, str] | Callable[[], t.Any] | None = None
     if not t.TYPE_CHECKING:
@@ -306,31 +317,31 @@ class Response(ResponseBase):
         content_type: str | None = None,
         direct_passthrough: bool = False,
     ) -> None:
-        if headers is None and status is None and content_type is None and type(response) in (str, bytes):
-            whole_type = _content_type(self.default_mimetype if mimetype is None else mimetype)
-            if whole_type is not None and _starts_natively(type(self)):  # type: ignore[arg-type]  # classes do hash
-                # A 200 with its body at hand, nearly every response: what Werkzeug's initialisers would come to.
+        if headers is None and content_type is None and not direct_passthrough and type(response) in (str, bytes):
+            own_type = _content_type(self.default_mimetype if mimetype is None else mimetype)
+            code = self.default_status if status is None else status
+            if own_type is not None and type(code) is int and _starts_natively(type(self)):  # type: ignore[arg-type]
+                # The body is at hand, as in nearly every response: what Werkzeug's initialisers would come to.
                 self.response = self._whole = [response.encode() if type(response) is str else response]
-                self._content_type = whole_type
-                self._status, self._status_code = "200 OK", 200
-                self.direct_passthrough = direct_passthrough
+                self._content_type = own_type
                 self._on_close = []
+                if code != 200:
+                    self.status_code = code
                 return
         super().__init__(response, status, headers, mimetype, content_type, direct_passthrough)
 
     def own_headers(self) -> list[tuple[str, str]]:
         """What Werkzeug would have put into the headers of such a response."""
-        return [("Content-Type", self._content_type), ("Content-Length", str(len(self._whole[0])))]
+        return [("Content-Type", self._content_type[0]), ("Content-Length", str(len(self._whole[0])))]
 
     def own_raw_headers(self) -> list[tuple[bytes, bytes]]:
         """`own_headers` as ASGI sends them."""
-        length = b"%d" % len(self._whole[0])
-        return [(b"content-type", self._content_type.encode("latin-1")), (b"content-length", length)]
+        return [(b"content-type", self._content_type[1]), (b"content-length", b"%d" % len(self._whole[0]))]
 
     def untouched_body(self) -> bytes | None:
-        """The body, if all leaves as it was made here: nobody changed status or body, nor looked at the headers."""
+        """The body, if all leaves as it was made here: nobody changed the body, nor looked at the headers."""
         whole = self._whole
-        if self.response is whole and self._status_code == 200 and len(whole) == 1 and "headers" not in self.__dict__:
+        if self.response is whole and len(whole) == 1 and "headers" not in self.__dict__:
             return whole[0] if type(whole[0]) is bytes else None
         return None
 
@@ -388,17 +399,18 @@ class AsyncPassage:
 
 @cache
 def _starts_natively(cls: t.Any) -> bool:
-    """Whether a class of responses lets its own initialiser do what Werkzeug's would."""
+    """Whether a class of responses lets our initialiser do what Werkzeug's would."""
     native = cls.set_data is ResponseBase.set_data and cls.get_wsgi_headers is ResponseBase.get_wsgi_headers
-    return native and cls.automatically_set_content_length and cls.default_status == 200
+    return native and bool(cls.automatically_set_content_length)
 
 
 @lru_cache(maxsize=256)
-def _content_type(mimetype: str | None) -> str | None:
-    """The Content-Type of a mimetype, or None if Werkzeug had better look at it."""
+def _content_type(mimetype: str | None) -> tuple[str, bytes] | None:
+    """The Content-Type of a mimetype, as text and as ASGI sends it; None if Werkzeug had better look at it."""
     if mimetype is None or not re.fullmatch(r"[\w.+-]+/[\w.+-]+", mimetype, re.ASCII):
         return None
-    return get_content_type(mimetype, "utf-8")
+    full = get_content_type(mimetype, "utf-8")
+    return full, full.encode("latin-1")
 
 
 def _encode_all(pieces: Iterable[t.Any]) -> Iterator[bytes]:

@@ -63,7 +63,7 @@ def prepare(ctx: RequestContext, environ: WSGIEnvironment) -> None:
     app, request = ctx.app, ctx.request
     ctx.place = DRIVEN
     ctx.cookie = environ.get("HTTP_COOKIE", "")
-    plan = app._plan(None)
+    plan = app._plans[None]
     if plan.is_guarded:
         from .deadlines import Deadline  # and asyncio with it
 
@@ -77,6 +77,7 @@ def prepare(ctx: RequestContext, environ: WSGIEnvironment) -> None:
     # With an upgrade, Werkzeug matches a websocket handshake.
     if "HTTP_UPGRADE" not in environ and plan.matches_fast and is_plain_host(environ.get("HTTP_HOST", "")):
         path = request.path if environ.get("PATH_INFO") else ""
-        matched = ctx.matched = find_fast(app, request, environ["REQUEST_METHOD"], path)
+        matched = find_fast(app, request, environ["REQUEST_METHOD"], path)
         if matched is not None:
-            ctx.plan = app._plan(matched[0].endpoint)
+            request.url_rule, request.view_args = matched
+            ctx.plan = app._plans[matched[0].endpoint]
