@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import sys
@@ -9,7 +10,6 @@ import typing as t
 import weakref
 from collections.abc import Callable, Coroutine, Iterable, MutableMapping
 from datetime import timedelta
-import functools
 from importlib import import_module
 
 from werkzeug.datastructures import ImmutableDict
@@ -155,7 +155,7 @@ class Flask(Native, metaclass=AppType):
 
     @functools.cached_property  # at each request: Werkzeug's would be a call
     def _plans(self) -> PlanBook:
-        """What runs for an endpoint, and for None where no rule matched; for websockets with the kinds of their hooks."""
+        """What runs for an endpoint; for None: where no rule matched. Websockets have theirs by kind and endpoint."""
         app = weakref.ref(self)
         return PlanBook(lambda key: make_plan(t.cast(Flask, app()), key))
 

@@ -11,7 +11,7 @@ from werkzeug.exceptions import BadRequest, HTTPException
 from .body import MAX_DIGITS, BodyReader, BodyStream, MemoryBody, UnreadBody, make_streamed
 from .ctx import RequestContext
 from .environ import BODILESS_METHODS, IN_PROCESS, PRESERVE, build_environ, path_info
-from .exchange import Exchange
+from .exchange import ChainExchange, Exchange
 from .routing import find_fast, is_plain_host
 from .runner import begin_in_context
 from .steps import LOOP, THREAD
@@ -38,8 +38,8 @@ async def _serve_http(app: Flask, scope: Scope, receive: Receive, send: Send) ->
             ctx = RequestContext(app, build_environ(scope, stream or BytesIO()))
             request = ctx.request
             request._receive, request._reader = receive, reader
-            exchange = Exchange(ctx, send)
-            await exchange.move(exchange.answer_by_chain(refusal), THREAD)
+            chain = ChainExchange(ctx, send, refusal)
+            await chain.move(chain.answer(), THREAD)
             return
         ctx = _open_context(app, plan, scope, stream, headers, refusal)
         request, plan = ctx.request, ctx.plan

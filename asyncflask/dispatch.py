@@ -3,8 +3,9 @@
     handle: open the context -> full_dispatch_request -> render the response -> close the context
     full_dispatch_request: preprocess_request -> dispatch_request (the view) -> finalize_request (process_response)
 
-Each stage is an `async def` that gets the request's context first. Stages call each other through `ctx.plan.stages`, so
-that a subclass's override of Flask's method of that name is honoured; `Flask`'s own methods drive the stages here.
+Each stage gets the request's context first. It is an `async def`, or gives an awaitable where it has to wait: often the
+view is all that has to be awaited. Stages call each other through `ctx.plan.stages`, so that a subclass's override of
+Flask's method of that name is honoured; `Flask`'s own methods drive the stages here.
 """
 
 from __future__ import annotations
@@ -24,7 +25,20 @@ from .globals import _cv_app, _cv_request, _no_req_msg
 from .plan import AsyncStage, Plan, PlanKey, make_session_step, make_step
 from .responding import answers_natively, call_response
 from .signals import appcontext_tearing_down, request_finished, websocket_finished
-from .steps import ANYWHERE, DRIVEN, LOOP, THREAD, Host, Step, calls_to_end, drive, emit, emit_to_end, finish_receivers
+from .steps import (
+    ANYWHERE,
+    DRIVEN,
+    LOOP,
+    THREAD,
+    Host,
+    Step,
+    calls_to_end,
+    drive,
+    emit,
+    emit_to_end,
+    finish_receivers,
+    settle,
+)
 
 if t.TYPE_CHECKING:
     from .app import Flask
@@ -97,12 +111,14 @@ async def full_dispatch_request(ctx: RequestContext) -> Response:
             await emit(ctx, ctx.started, app)
         rv = await stages.preprocess_request(ctx) if plan.preprocesses else None
         if rv is None:
-            rv = await stages.dispatch_request(ctx)
+            rv = stages.dispatch_request(ctx)
+            if hasattr(rv, "__await__"):
+                rv = await rv
     except Exception as error:
         rv = await stages.handle_user_exception(ctx, error)
-    response: Response = await stages.finalize_request(ctx, rv)
+    response = stages.finalize_request(ctx, rv)
     rv = None  # an HTTPException's traceback holds this frame: no cycle
-    return response
+    return t.cast("Response", await response if hasattr(response, "__await__") else response)
 
 
 async def preprocess_request(ctx: RequestContext) -> t.Any:
@@ -116,7 +132,8 @@ async def preprocess_request(ctx: RequestContext) -> t.Any:
     return None
 
 
-async def dispatch_request(ctx: RequestContext) -> t.Any:
+def dispatch_request(ctx: RequestContext) -> t.Any:
+    """What the view returns, or an awaitable of it."""
     request, app = ctx.request, ctx.app
     if request.routing_exception is not None:
         app.raise_routing_exception(request)
@@ -129,15 +146,27 @@ async def dispatch_request(ctx: RequestContext) -> t.Any:
     if step is None:
         raise KeyError(rule.endpoint)
     if step[0] is LOOP and ctx.place is LOOP and ctx.unread is None is ctx.deadline:  # what `call` would come to
-        rv = step[1](**request.view_args or {})
-        return await rv if hasattr(rv, "__await__") else rv
-    return await ctx.call(step, **request.view_args or {})
+        return step[1](**request.view_args or {})
+    return ctx.call(step, **request.view_args or {})
 
 
-async def finalize_request(ctx: RequestContext, rv: t.Any, from_error_handler: bool = False) -> Response:
-    app = ctx.app
+def finalize_request(ctx: RequestContext, rv: t.Any, from_error_handler: bool = False) -> t.Any:
+    """The response, or an awaitable of it where anybody takes part in its making."""
     if ctx.unread is not None:
         ctx.unread = None  # the answer is there: nobody waits for the rest of the body
+    if ctx.receiving or (callable(rv) and not isinstance(rv, BaseResponse | HTTPException)):
+        return _finalize_waiting(ctx, rv, from_error_handler)
+    if not ctx.plan.is_current:
+        ctx.renew_plan()
+    response = ctx.app.make_response(rv)
+    quiet = ctx.cookie == "" and ctx._opened_session is None  # else a session may have to be saved
+    if quiet and not (ctx.plan.processes or ctx._after_request_functions or request_finished.receivers):
+        return response
+    return _process(ctx, response, from_error_handler)
+
+
+async def _finalize_waiting(ctx: RequestContext, rv: t.Any, from_error_handler: bool) -> Response:
+    app = ctx.app
     if ctx.receiving:
         await ctx.call((LOOP, finish_receivers), ctx)
     if not ctx.plan.is_current:
@@ -147,6 +176,11 @@ async def finalize_request(ctx: RequestContext, rv: t.Any, from_error_handler: b
         response = await ctx.call((THREAD, app.make_response), rv)  # a WSGI application is somebody's sync code
     else:
         response = app.make_response(rv)
+    return await _process(ctx, response, from_error_handler)
+
+
+async def _process(ctx: RequestContext, response: Response, from_error_handler: bool) -> Response:
+    app = ctx.app
     try:
         if ctx.plan.processes or ctx._after_request_functions or _may_have_session(ctx):
             response = await ctx.plan.stages.process_response(ctx, response)
@@ -252,7 +286,8 @@ async def handle_exception(ctx: RequestContext, error: Exception) -> Response:
     handler = find_error_handler(app, server_error, ctx.request.blueprints)
     if handler is not None:
         server_error = await ctx.call(make_step(app, handler), server_error)
-    return t.cast("Response", await ctx.plan.stages.finalize_request(ctx, server_error, from_error_handler=True))
+    response = ctx.plan.stages.finalize_request(ctx, server_error, from_error_handler=True)
+    return t.cast("Response", await settle(response))
 
 
 def propagates(app: Flask) -> bool:
@@ -332,4 +367,4 @@ def run_stage(app: Flask, name: str, *args: t.Any, **kwargs: t.Any) -> t.Any:
     if ctx is None:
         raise RuntimeError(_no_req_msg)
     with ctx.staying(DRIVEN):
-        return drive(STAGES[name](ctx, *args, **kwargs))
+        return drive(settle(STAGES[name](ctx, *args, **kwargs)))

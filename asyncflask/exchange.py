@@ -31,6 +31,7 @@ if t.TYPE_CHECKING:
     from .wrappers import Response
 
 _END: t.Any = object()
+Made: t.TypeAlias = "tuple[Response, Message, bytes | None]"
 
 
 class Exchange:
@@ -47,24 +48,21 @@ class Exchange:
         """Answer with steps in a worker thread."""
         return move(self.ctx, coro, start, self._refuse)
 
-    async def answer_by_chain(self, refusal: HTTPException | None) -> None:
-        """Through the WSGI middleware around the application. What the edge refuses does not get that far."""
-        environ = self.ctx.request.environ
-        chain = find_chain(self.ctx.app)
-        response = call_chain(t.cast("WSGIApplication", chain if refusal is None else refusal), environ)
-        environ["werkzeug.request"] = None
-        await self._deliver(*self._render(response))
-
     async def _refuse(self, error: HTTPException) -> None:
         """Answer without the request cycle."""
         _, start, body = self._render(make_response(self.ctx.app, error))
         await self.send(start)
         await self._send_piece(body or b"", more=False)
 
-    async def answer(self) -> None:
-        await self._deliver(*await handle(self.ctx, self._render))
+    def _make(self) -> Coroutine[t.Any, t.Any, Made | None]:
+        """The response, its start and, where it is at hand, its body; None: there is nothing to send."""
+        return handle(self.ctx, self._render)
 
-    async def _deliver(self, response: Response, start: Message, body: bytes | None) -> None:
+    async def answer(self) -> None:
+        made = await self._make()
+        if made is None:
+            return
+        response, start, body = made
         ctx = self.ctx
         reader = ctx.request._reader
         if reader is not None and reader.disconnected:
@@ -92,8 +90,7 @@ class Exchange:
             ctx.moves = True
             await Runner(self._stream_sync(response, start), ctx.app._workers, LOOP)
 
-    def _render(self, response: Response) -> tuple[Response, Message, bytes | None]:
-        """The start of the response, and its body where that is at hand."""
+    def _render(self, response: Response) -> Made:
         status = response._status_code
         is_bodiless = status in BODILESS_STATUS
         body = None if is_bodiless else response.untouched_body()
@@ -204,6 +201,23 @@ class Exchange:
                     await self.ctx.go(LOOP)
         else:
             response.close()
+
+
+class ChainExchange(Exchange):
+    """Answers through the WSGI middleware around the application. What the edge refuses does not get that far."""
+
+    __slots__ = ("refusal",)
+
+    def __init__(self, ctx: RequestContext, send: Send, refusal: HTTPException | None) -> None:
+        super().__init__(ctx, send)
+        self.refusal: HTTPException | None = refusal
+
+    async def _make(self) -> Made:
+        environ = self.ctx.request.environ
+        called = find_chain(self.ctx.app) if self.refusal is None else self.refusal
+        response = call_chain(t.cast("WSGIApplication", called), environ)
+        environ["werkzeug.request"] = None
+        return self._render(response)
 
 
 class _Count:

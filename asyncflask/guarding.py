@@ -12,7 +12,7 @@ from contextvars import Context
 from .bridge import current_loop
 from .deadlines import Deadline, explain_late, timeout_of
 from .dispatch import handle
-from .exchange import Exchange
+from .exchange import Exchange, Made
 from .runner import begin_in_context
 from .steps import LOOP, THREAD
 from .waiting import cancel_scope, shield
@@ -22,7 +22,7 @@ if t.TYPE_CHECKING:
     from asyncio import Task, TimerHandle
 
     from .ctx import RequestContext
-    from .typing import Message, Send
+    from .typing import Send
     from .waiting import Scope
     from .watching import Watch
     from .wrappers import Response
@@ -89,7 +89,7 @@ class GuardedExchange(Exchange):
         else:
             self.timer = current_loop().call_later(left or AGAIN, self._note_time)
 
-    def _render(self, response: Response) -> tuple[Response, Message, bytes | None]:
+    def _render(self, response: Response) -> Made:
         """The response is there, and nothing is cut short any more."""
         self._let_be()
         return super()._render(response)
@@ -100,19 +100,19 @@ class GuardedExchange(Exchange):
             reader.watch.on_gone = None
         self.ctx.deadline = None
 
-    async def answer(self) -> None:
+    async def _make(self) -> Made | None:
         if self.refusal is not None:  # while it waited for a thread
-            return
-        response, start, body = await handle(self.ctx, self._render)
+            return None
+        made = await handle(self.ctx, self._render)
         try:
             await self.ctx.go(LOOP)
         except BaseException:
-            await self._close(response, exhausted=False)
+            await self._close(made[0], exhausted=False)
             raise
         if self.refusal is None:
-            await self._deliver(response, start, body)
-        else:
-            await self._close(response, exhausted=False)
+            return made
+        await self._close(made[0], exhausted=False)
+        return None
 
     def end_guards(self) -> None:
         self._let_be()

@@ -56,7 +56,7 @@ def _call_override(name: str, kind: str) -> AsyncStage:
 
 
 class PlanBook(dict[PlanKey, "Plan"]):
-    """The plans of an application, each made when first asked for. It is told when something changes they are made of."""
+    """The plans of an application, each made when first asked for. It is told when what they are made of changes."""
 
     __hash__ = object.__hash__  # type: ignore[assignment]  # kept weakly by AppType
 
