@@ -118,7 +118,8 @@ async def full_dispatch_request(ctx: RequestContext) -> Response:
         rv = await stages.handle_user_exception(ctx, error)
     response = stages.finalize_request(ctx, rv)
     rv = None  # an HTTPException's traceback holds this frame: no cycle
-    return t.cast("Response", await response if hasattr(response, "__await__") else response)
+    answer: Response = await response if hasattr(response, "__await__") else response
+    return answer
 
 
 async def preprocess_request(ctx: RequestContext) -> t.Any:
@@ -145,9 +146,12 @@ def dispatch_request(ctx: RequestContext) -> t.Any:
     step = ctx.plan.view
     if step is None:
         raise KeyError(rule.endpoint)
-    if step[0] is LOOP and ctx.place is LOOP and ctx.unread is None is ctx.deadline:  # what `call` would come to
-        return step[1](**request.view_args or {})
-    return ctx.call(step, **request.view_args or {})
+    kind, view = step
+    is_here = kind is ctx.place or (kind is THREAD and ctx.place is DRIVEN)
+    if not is_here or ctx.unread is not None or ctx.deadline is not None:
+        return ctx.call(step, **request.view_args or {})
+    rv = view(**request.view_args or {})  # what `call` would come to
+    return ctx.complete(rv) if kind is THREAD and hasattr(rv, "__await__") else rv
 
 
 def finalize_request(ctx: RequestContext, rv: t.Any, from_error_handler: bool = False) -> t.Any:

@@ -118,6 +118,10 @@ class Host:
         result = func(*args, **kwargs)
         if result is None or not hasattr(result, "__await__"):
             return result
+        return await self.complete(result)
+
+    async def complete(self, result: Awaitable[t.Any]) -> t.Any:
+        """Await on the loop what a step returned."""
         if self.deadline is not None:
             result = self.deadline.bound(self, result)
         if self.place is DRIVEN:
@@ -215,6 +219,7 @@ def drive(coro: Coroutine[t.Any, t.Any, T]) -> T:
     try:
         coro.send(None)
     except StopIteration as stop:
-        return t.cast(T, stop.value)
+        result: T = stop.value
+        return result
     coro.close()
     raise RuntimeError(f"{coro!r} was driven without an event loop and suspended: a step was planned wrongly.")

@@ -14,6 +14,7 @@ from werkzeug.wrappers import Response as ResponseBase
 from .body import MAX_DIGITS, UnreadInput
 from .ctx import RequestContext
 from .dispatch import handle
+from .environ import decode
 from .responding import BODILESS_STATUS, answers_natively, final_headers, whole_body
 from .routing import find_fast, is_plain_host
 from .steps import DRIVEN, drive
@@ -33,14 +34,14 @@ def serve(app: Flask, environ: WSGIEnvironment, start_response: StartResponse) -
     def render(response: Response) -> Iterable[bytes]:
         if unread is not None and unread.spool.on_disk:
             _close_later(unread.spool.file, response)
-        natively = answers_natively(type(response))  # type: ignore[arg-type]  # classes do hash
-        if not natively or not response.is_sequence or response._on_close:
-            return response(environ, start_response)
-        if response.status_code in BODILESS_STATUS or ctx.request.method == "HEAD":
+        natively = answers_natively(type(response)) and not response._on_close  # type: ignore[arg-type]  # classes hash
+        if not natively or response._status_code in BODILESS_STATUS or ctx.request.method == "HEAD":
             return response(environ, start_response)
         if (body := response.untouched_body()) is not None:
-            start_response(response.status, response.own_headers())
+            start_response(response._status, response.own_headers())
             return [body]
+        if not response.is_sequence:
+            return response(environ, start_response)
         start_response(response.status, list(final_headers(response, ctx.request)))
         return [whole_body(response)]
 
@@ -76,8 +77,7 @@ def prepare(ctx: RequestContext, environ: WSGIEnvironment) -> None:
         ctx.unread = UnreadInput(request, app.config["BODY_SPOOL_SIZE"])
     # With an upgrade, Werkzeug matches a websocket handshake.
     if "HTTP_UPGRADE" not in environ and plan.matches_fast and is_plain_host(environ.get("HTTP_HOST", "")):
-        path = request.path if environ.get("PATH_INFO") else ""
-        matched = find_fast(app, request, environ["REQUEST_METHOD"], path)
+        matched = find_fast(app, request, environ["REQUEST_METHOD"], decode(environ.get("PATH_INFO", "")))
         if matched is not None:
             request.url_rule, request.view_args = matched
             ctx.plan = app._plans[matched[0].endpoint]
