@@ -34,7 +34,7 @@ from .overrides import AppType, facade
 from .paths import find_package, get_debug_flag
 from .plan import PlanBook
 from .responding import make_response
-from .routing import Map, make_rule
+from .routing import Map, allowed_methods, make_rule
 from .scaffold import _endpoint_from_view_func, _sentinel, pass_on, setupmethod
 from .sessions import SecureCookieSessionInterface, SessionInterface
 from .templating import DispatchingJinjaLoader, Environment
@@ -389,9 +389,8 @@ class Flask(Native, metaclass=AppType):
     make_response = make_response
 
     def make_default_options_response(self) -> Response:
-        adapter = t.cast(MapAdapter, request_ctx.url_adapter)
         response = self.response_class()
-        response.allow.update(adapter.allowed_methods())
+        response.allow = allowed_methods(request_ctx)
         return response
 
     def raise_routing_exception(self, request: Request) -> t.NoReturn:

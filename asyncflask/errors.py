@@ -14,6 +14,8 @@ if t.TYPE_CHECKING:
 
 def find_error_handler(app: Flask, error: Exception, blueprints: Iterable[str]) -> ft.ErrorHandlerCallable | None:
     """By code before by class; within each the innermost blueprint first, the app last, by the error's MRO."""
+    if not app.error_handler_spec:
+        return None
     exc_class, code = Scaffold._get_exc_class_and_code(type(error))
     names = (*blueprints, None)
     for by in (code, None) if code is not None else (None,):

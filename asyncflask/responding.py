@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import typing as t
 from collections.abc import AsyncIterator, Iterable, Iterator
-from functools import cache
+from functools import cache, lru_cache
 from types import NoneType
 
+from werkzeug.datastructures import Headers
 from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response as BaseResponse
 
 from .globals import request
-from .wrappers import Response
+from .wrappers import Response, _starts_natively
 
 if t.TYPE_CHECKING:
     from .app import Flask
@@ -85,11 +86,55 @@ def _convert(app: Flask, body: t.Any) -> Response:
 
 
 def _convert_exception(app: Flask, error: HTTPException) -> Response:
-    """Werkzeug's own exceptions do not look at the environ, which over ASGI would be built for nothing."""
-    plain = type(error).__module__.startswith("werkzeug.")
-    response: t.Any = error.get_response(None if plain else request.environ)
-    response.__class__ = app.response_class
+    cls: t.Any = app.response_class
+    response: t.Any
+    if answers_natively(cls) and _starts_natively(cls) and _has_plain_page(error):
+        response = _make_page(error)
+    else:  # Werkzeug's own do not look at the environ, which over ASGI would be built for nothing
+        plain = type(error).__module__.startswith("werkzeug.")
+        response = error.get_response(None if plain else request.environ)
+    response.__class__ = cls  # its initialiser takes no part, as in Flask
     return t.cast("Response", response)
+
+
+_MADE_BY = frozenset({"get_response", "get_body", "get_description", "get_headers"})
+
+
+def _has_plain_page(error: HTTPException) -> bool:
+    """Whether all that makes an error's response is Werkzeug's."""
+    cls = type(error)
+    is_plain = _are_plain(cls.get_response, cls.get_body, cls.get_description, cls.get_headers)
+    return is_plain and _MADE_BY.isdisjoint(vars(error))
+
+
+@lru_cache(maxsize=256)
+def _are_plain(*methods: t.Any) -> bool:
+    return all(getattr(method, "__module__", "") == HTTPException.__module__ for method in methods)
+
+
+def _make_page(error: HTTPException) -> Response:
+    """What `error.get_response` would come to."""
+    cls = type(error)
+    default = cls.description
+    if type(default) is str and error.description is default and cls.name is HTTPException.name:
+        page = _render_default_page(error.code, default)
+    else:
+        page = error.get_body().encode()
+    response = Response(page, error.code, mimetype="text/html")
+    headers = error.get_headers()
+    if len(headers) > 1:
+        response.headers = Headers()
+        for name, value in (*headers, ("Content-Length", str(len(page)))):
+            response.headers.add(name, value)
+    return response
+
+
+@lru_cache(maxsize=256, typed=True)
+def _render_default_page(code: int | None, description: str) -> bytes:
+    """The page of a class of errors, whose text comes from no request."""
+    error = HTTPException(description)
+    error.code = code
+    return error.get_body().encode()
 
 
 def _run_wsgi(app: Flask, body: t.Any) -> Response:

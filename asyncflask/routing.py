@@ -2,33 +2,36 @@
 
 Werkzeug's Rule and Map stay the public objects and the judges. The matcher walks a copy of Werkzeug's own state machine
 in Werkzeug's own order: the static part first, then the dynamic ones by weight. It answers only where Werkzeug would
-return a rule, or 404. As soon as the walk meets anything else (a slash redirect, a default, an alias, a websocket rule,
-a converter of the user's, ...) it gives up and Werkzeug decides; so it may not know, but never says otherwise.
-tests/test_routing.py holds the two against each other.
+return a rule, or 404 or 405. As soon as the walk meets anything else (a slash redirect, a default, an alias, a
+websocket rule, a converter of the user's, ...) it gives up and Werkzeug decides; so it may not know, but never says
+otherwise. tests/test_routing.py holds the two against each other.
 """
 
 from __future__ import annotations
 
 import re
 import typing as t
-from collections.abc import Callable
-from functools import cache, lru_cache
+from collections.abc import Callable, Iterable, Set
+from functools import lru_cache
 
-from werkzeug.exceptions import NotFound
-from werkzeug.routing import Map as WerkzeugMap, Rule, ValidationError, WebsocketMismatch
+from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
+from werkzeug.routing import Map as WerkzeugMap, MapAdapter, Rule, ValidationError, WebsocketMismatch
 from werkzeug.routing.converters import DEFAULT_CONVERTERS, UnicodeConverter
 from werkzeug.routing.matcher import State
 from werkzeug.routing.rules import RulePart
 
+from .environ import decode, path_info
+
 if t.TYPE_CHECKING:
     from .app import Flask
+    from .ctx import RequestContext
     from .wrappers import Request
 
 Capture = Callable[[str], "tuple[str, ...] | None"]
 Match = tuple[Rule, dict[str, t.Any]]
+MethodSets = list[Set[str]]  # of the rules that the walk met, and that are for other methods
 
 _DOUBT: t.Any = object()  # the walk's answer where Werkzeug must decide
-NOWHERE: t.Any = object()  # no rule matches, whatever the method
 _ANY_SEGMENT = r"(?P<__werkzeug_0>[^/]{1,})\Z"
 TRUSTED_CONVERTERS = frozenset(DEFAULT_CONVERTERS.values())
 
@@ -51,6 +54,12 @@ class Map(WerkzeugMap):
         return matcher
 
 
+def _binds_natively(url_map: WerkzeugMap) -> bool:
+    cls = type(url_map)
+    overridden = cls.bind is not Map.bind or cls.bind_to_environ is not Map.bind_to_environ
+    return not overridden and not vars(url_map).keys() & {"bind", "bind_to_environ"}
+
+
 class _Target:
     """A rule at the end of a path, with what turns captured text into arguments."""
 
@@ -69,7 +78,11 @@ class _Target:
 
     def arguments(self, values: tuple[str, ...]) -> dict[str, t.Any]:
         """Raises ValidationError, as the converters do."""
-        arguments: dict[str, t.Any] = dict(zip(self.names, values, strict=False)) if values else {}
+        arguments: dict[str, t.Any] = {}
+        if len(values) == 1:  # by far the most, and a `zip` costs more than all the rest
+            arguments[self.names[0]] = values[0]
+        elif values:
+            arguments = dict(zip(self.names, values, strict=False))
         for name, convert in self.converters:
             arguments[name] = convert(arguments[name])
         if self.defaults:
@@ -111,30 +124,51 @@ def _group_number(name: str) -> int:
 
 
 class Matcher:
-    """The fast matcher of one state of a Map. `find` gives a rule and its arguments, or None: ask Werkzeug."""
+    """The fast matcher of one state of a Map."""
 
     def __init__(self, url_map: WerkzeugMap) -> None:
         root = url_map._matcher._root
         domain = root.static.get(url_map.default_subdomain or "")
-        usable = domain is not None and not root.dynamic and not url_map.host_matching
+        usable = domain is not None and not root.dynamic and not url_map.host_matching and _binds_natively(url_map)
         # Every path begins with a slash: the walk starts behind the empty part before it.
         start = domain.static.get("") if usable and domain is not None else None
         self.root: _Node | None = None if start is None else _Node(start, _doubtful_rules(url_map))
+        self.rounds: int = 2 if url_map.merge_slashes else 1  # of Werkzeug's, before it says that nothing matches
 
-    def find(self, method: str, path: str) -> t.Any:
-        """A Match, NOWHERE, or None: ask Werkzeug. `path` begins with "/" and is decoded; `method` is in upper case."""
+    def find(self, method: str, path: str) -> Match | HTTPException | None:
+        """A rule and its arguments, or a 404 or 405, or None: ask Werkzeug.
+
+        `path` begins with "/" and is decoded; `method` is in upper case.
+        """
         if self.root is None:
             return None
-        found = _walk(self.root, path.split("/"), 1, method, ())
-        if found is None and "//" not in path:  # which Werkzeug would merge, and match again
-            return NOWHERE
-        if found is None or found is _DOUBT:
+        missed: MethodSets = []
+        found = _walk(self.root, path.split("/"), 1, method, (), missed)
+        if found is None:
+            return None if "//" in path else self._refuse(missed)  # Werkzeug would merge them, and match again
+        if found is _DOUBT:
             return None
         target, values = found
         try:
             return target.rule, target.arguments(values)
         except ValidationError:
             return None
+
+    def _refuse(self, missed: MethodSets) -> HTTPException:
+        """The methods are made into a set as Werkzeug does it: their order depends on that."""
+        if not missed:
+            return NotFound()
+        methods: set[str] = set()
+        for of_rule in missed * self.rounds:
+            methods.update(of_rule)
+        return MethodNotAllowed(valid_methods=list(methods)) if methods else NotFound()
+
+    def allowed_methods(self, path: str) -> list[str] | None:
+        """What Werkzeug's MapAdapter gives for a path, in its order; None: ask it."""
+        found = self.find("--", path)
+        if found is None:
+            return None
+        return list(found.valid_methods or ()) if isinstance(found, MethodNotAllowed) else []
 
 
 def _doubtful_rules(url_map: WerkzeugMap) -> set[int]:
@@ -149,7 +183,9 @@ def _doubtful_rules(url_map: WerkzeugMap) -> set[int]:
     return doubtful
 
 
-def _walk(node: _Node, parts: list[str], at: int, method: str, values: tuple[str, ...]) -> t.Any:
+def _walk(
+    node: _Node, parts: list[str], at: int, method: str, values: tuple[str, ...], missed: MethodSets
+) -> tuple[_Target, tuple[str, ...]] | t.Any:
     """(target, values), None if nothing matches from here, or _DOUBT. Mirrors StateMachineMatcher.match."""
     end = len(parts)
     while at < end:
@@ -158,11 +194,11 @@ def _walk(node: _Node, parts: list[str], at: int, method: str, values: tuple[str
         if child is None:
             only = node.only
             if only is None or not part:
-                return _branch(node, child, parts, at, method, values)
+                return _branch(node, child, parts, at, method, values, missed)
             node = only
             values += (part,)
         elif node.dynamic or not part:
-            return _branch(node, child, parts, at, method, values)
+            return _branch(node, child, parts, at, method, values, missed)
         else:
             node = child  # the only way on
         at += 1
@@ -172,15 +208,29 @@ def _walk(node: _Node, parts: list[str], at: int, method: str, values: tuple[str
         methods = target.rule.methods
         if methods is None or method in methods:
             return target, values
-    # Another method's rule, or one that only wants a slash: Werkzeug tells 405 and redirects from other matches.
-    return _DOUBT if node.targets or "" in node.static else None
+        missed.append(methods)
+    # A rule that only wants a slash: Werkzeug redirects there.
+    return _DOUBT if "" in node.static and _may_match(node.static[""].targets, method) else None
 
 
-def _branch(node: _Node, child: _Node | None, parts: list[str], at: int, method: str, values: tuple[str, ...]) -> t.Any:
+def _may_match(targets: list[t.Any], method: str) -> bool:
+    """Whether one of these rules is for the method, or may be."""
+    return any(target is _DOUBT or not target.rule.methods or method in target.rule.methods for target in targets)
+
+
+def _branch(
+    node: _Node,
+    child: _Node | None,
+    parts: list[str],
+    at: int,
+    method: str,
+    values: tuple[str, ...],
+    missed: MethodSets,
+) -> t.Any:
     """A step of the walk with more than one way on: the static one first, then the dynamic ones by weight."""
     part = parts[at]
     if child is not None:
-        found = _walk(child, parts, at + 1, method, values)
+        found = _walk(child, parts, at + 1, method, values, missed)
         if found is not None:
             return found
     for capture, final, child in node.dynamic:
@@ -188,12 +238,16 @@ def _branch(node: _Node, child: _Node | None, parts: list[str], at: int, method:
             return _DOUBT
         captured = capture("/".join(parts[at:]) if final else part)
         if captured is not None:
-            found = _walk(child, parts, len(parts) if final else at + 1, method, values + captured)
+            found = _walk(child, parts, len(parts) if final else at + 1, method, values + captured, missed)
             if found is not None:
                 return found
-    if part == "" and at == len(parts) - 1 and node.targets:
-        return _DOUBT
+    if part == "" and at == len(parts) - 1 and any(_is_lax(target) for target in node.targets):
+        return _DOUBT  # a rule that takes the path without the slash too
     return None
+
+
+def _is_lax(target: t.Any) -> bool:
+    return target is _DOUBT or not target.rule.strict_slashes
 
 
 _PLAIN_HOST = re.compile(r"[a-z0-9-]{1,63}(\.[a-z0-9-]{1,63})*(:[1-9]\d{0,4})?", re.ASCII | re.IGNORECASE)
@@ -206,27 +260,30 @@ def is_plain_host(host: str | bytes) -> bool:
     return len(text) < 254 and _PLAIN_HOST.fullmatch(text) is not None
 
 
-@cache
-def _binds_natively(cls: type) -> bool:
-    return issubclass(cls, Map) and cls.bind is Map.bind and cls.bind_to_environ is Map.bind_to_environ
-
-
 def find_fast(app: Flask, request: Request, method: str, path_info: str) -> Match | None:
     """The rule of a request if it is beyond doubt. The host must play no part (see also Plan.matches_fast).
 
-    That there is none is noted on the request, as Werkzeug's matching would.
+    A 404 or 405 is noted on the request, as Werkzeug's matching would.
     """
     if not path_info or request.trusted_hosts is not None or app.config["TRUSTED_HOSTS"] is not None:
         return None
     url_map = app.url_map
-    if not _binds_natively(type(url_map)):  # type: ignore[arg-type]  # classes do hash
+    matcher: Matcher | None = getattr(url_map, "_fast", None) or getattr(url_map, "fast", None)  # Werkzeug's has none
+    found = None if matcher is None else matcher.find(method, "/" + path_info.lstrip("/"))
+    if isinstance(found, HTTPException):
+        request.routing_exception = found
         return None
-    found = (url_map._fast or url_map.fast).find(method, "/" + path_info.lstrip("/"))
-    if found is NOWHERE:
-        request.routing_exception = NotFound()
-        return None
-    match: Match | None = found
-    return match
+    return found
+
+
+def allowed_methods(ctx: RequestContext) -> Iterable[str]:
+    """The methods of a request's URL, for an automatic OPTIONS, as its adapter gives them."""
+    methods = None
+    if ctx.plan.matches_fast and "url_adapter" not in vars(ctx):  # `find_fast` found its rule
+        scope = ctx.request._scope
+        path = decode(ctx.request.environ.get("PATH_INFO") or "") if scope is None else path_info(scope)
+        methods = ctx.app.url_map.fast.allowed_methods("/" + path.lstrip("/"))
+    return t.cast(MapAdapter, ctx.url_adapter).allowed_methods() if methods is None else methods
 
 
 def make_rule(

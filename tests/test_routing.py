@@ -11,14 +11,23 @@ import pytest
 from edge import get
 from hypothesis import HealthCheck, given, settings, strategies as st
 from werkzeug.datastructures import Headers
-from werkzeug.exceptions import HTTPException, NotFound
-from werkzeug.routing import BaseConverter, IntegerConverter, MapAdapter, Rule, RuleFactory, Subdomain, Submount
+from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
+from werkzeug.routing import (
+    BaseConverter,
+    IntegerConverter,
+    Map as WerkzeugMap,
+    MapAdapter,
+    Rule,
+    RuleFactory,
+    Subdomain,
+    Submount,
+)
 
 from asyncflask import Flask, request
 from asyncflask.ctx import RequestContext
-from asyncflask.routing import NOWHERE, Map
+from asyncflask.routing import Map
 
-METHODS = ("GET", "HEAD", "POST", "PUT", "OPTIONS", "--")
+METHODS = ("GET", "HEAD", "POST", "PUT", "OPTIONS", "PATCH", "--")
 UUID = "12345678-1234-5678-1234-567812345678"
 
 # -- rules from a grammar
@@ -49,7 +58,7 @@ VARIABLE = st.builds("<{}{}>".format, CONVERTER, NAME)
 MIXED = st.builds("".join, st.lists(VARIABLE | STATIC, min_size=1, max_size=4))
 PART = st.one_of(STATIC, VARIABLE, MIXED, st.just(""))
 RULE = st.builds(lambda parts, slash: "/" + "/".join(parts) + slash, st.lists(PART, max_size=4), st.sampled_from("/,"))
-METHOD_SETS = st.none() | st.lists(st.sampled_from(METHODS[:5]), min_size=1, max_size=3)
+METHOD_SETS = st.none() | st.lists(st.sampled_from(METHODS[:6]), min_size=0, max_size=4)
 OPTIONS = st.fixed_dictionaries(
     {"methods": METHOD_SETS, "endpoint": st.sampled_from(["one", "two", "three"])},
     optional={
@@ -164,7 +173,7 @@ def judge(url_map: Map, path: str, method: str) -> tuple[Rule | None, t.Any]:
 
 def match_fast(url_map: Map, path: str, method: str) -> tuple[Rule, t.Any] | None:
     found = look_up(url_map, path, method)
-    return None if found is NOWHERE else found
+    return None if isinstance(found, HTTPException) else found
 
 
 def look_up(url_map: Map, path: str, method: str) -> t.Any:
@@ -176,9 +185,12 @@ def assert_agrees(url_map: Map, path: str, method: str) -> bool:
     found = look_up(url_map, path, method)
     if found is None:
         return False
-    if found is NOWHERE:
-        with pytest.raises(NotFound):
+    if isinstance(found, HTTPException):
+        with pytest.raises(HTTPException) as raised:
             adapter_of(url_map, method).match(path, return_rule=True)
+        assert type(raised.value) is type(found)
+        # Their order as well: it is that of the Allow header.
+        assert getattr(raised.value, "valid_methods", None) == getattr(found, "valid_methods", None)
         return True
     rule, values = judge(url_map, path, method)
     assert found[0] is rule, (found, rule)
@@ -234,6 +246,28 @@ def test_fast_matcher_never_says_otherwise_near_the_rules(
     url_map = make_map(options, rules)
     for path in paths:
         assert_agrees(url_map, path, method)
+
+
+MANY_METHODS = st.lists(st.sampled_from([f"METHOD{number}" for number in range(30)] + ["GET"]), max_size=20)
+FEW_RULES = st.sampled_from(["/a", "/a/", "/<a>", "/<path:a>", "/<int:a>", "/<a>/b", "/a/<b>", "/<int(max=5):a>"])
+
+
+@settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    st.booleans(),
+    st.lists(st.tuples(FEW_RULES, MANY_METHODS, st.booleans()), min_size=1, max_size=8),
+    st.sampled_from(["GET", "METHOD1", "METHOD2", "--"]),
+)
+def test_allowed_methods_are_those_of_werkzeug_in_its_order(
+    merge_slashes: bool, rules: list[tuple[str, list[str], bool]], method: str
+) -> None:
+    url_map = make_map({"merge_slashes": merge_slashes}, [])
+    for number, (rule, methods, strict) in enumerate(rules):
+        add_rule(url_map, rule, {"endpoint": str(number), "methods": methods, "strict_slashes": strict})
+    for path in ("/a", "/a/", "/1", "/7", "/b", "/a/b", "/b/b", "/b/", "/a//b"):
+        assert_agrees(url_map, path, method)
+        methods = url_map.fast.allowed_methods(path)
+        assert methods is None or methods == list(adapter_of(url_map, "GET").allowed_methods(path))
 
 
 @settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
@@ -300,6 +334,33 @@ def test_same_rule_with_several_methods_is_answered() -> None:
         found = match_fast(url_map, "/x", method)
         assert found is not None and found[0].endpoint == method.replace("HEAD", "GET")
     assert match_fast(url_map, "/x", "DELETE") is None
+
+
+REFUSED: list[tuple[str, str, list[str] | None]] = [
+    ("PUT", "/a", ["GET", "HEAD", "POST"]),
+    ("GET", "/only", ["POST"]),
+    ("HEAD", "/only", ["POST"]),
+    ("PUT", "/x/y", ["GET", "HEAD"]),
+    ("PUT", "/x/1", ["GET", "HEAD", "DELETE"]),
+    ("PUT", "/dir", None),  # of the rule with the slash Werkzeug says nothing either
+    ("GET", "/none/at/all", None),
+]
+
+
+@pytest.mark.parametrize(("method", "path", "methods"), REFUSED)
+def test_wrong_methods_are_refused(method: str, path: str, methods: list[str] | None) -> None:
+    rules = [("/a", ["GET"]), ("/a", ["POST"]), ("/only", ["POST"]), ("/x/<a>", ["GET"]), ("/x/<int:a>", ["DELETE"])]
+    url_map = make_map({}, [(rule, {"endpoint": rule, "methods": methods}) for rule, methods in rules])
+    add_rule(url_map, "/dir/", {"endpoint": "dir", "methods": ["GET"]})
+    found = look_up(url_map, path, method)
+    assert isinstance(found, NotFound if methods is None else MethodNotAllowed)
+    assert sorted(getattr(found, "valid_methods", ())) == sorted(methods or ())
+    assert assert_agrees(url_map, path, method)
+
+
+def test_wrong_method_of_a_websockets_rule_is_werkzeugs() -> None:
+    url_map = make_map({}, [("/a", {"endpoint": "a", "methods": ["GET"], "websocket": True})])
+    assert look_up(url_map, "/a", "POST") is None
 
 
 def test_defaults_of_a_rule_alone_are_answered() -> None:
@@ -494,6 +555,22 @@ async def test_map_class_with_its_own_binding_is_asked() -> None:
     app.add_url_rule("/v1/a", "hidden", lambda: "hidden")
     assert app.test_client().get("/v1/a").text == "a"
     assert (await get(app, "/v1/a")).text == "a"
+
+
+async def test_patched_map_is_asked() -> None:
+    app = make_app(Flask)
+    app.add_url_rule("/b", "b", lambda: "b")
+    assert (await get(app, "/b")).text == app.test_client().get("/b").text == "b"
+    bind = app.url_map.bind_to_environ
+    app.url_map.bind_to_environ = lambda environ, *args, **kwargs: bind({**environ, "PATH_INFO": "/a"}, *args, **kwargs)
+    assert (await get(app, "/b")).text == app.test_client().get("/b").text == "a"
+
+
+async def test_map_of_werkzeugs_own_class_is_asked() -> None:
+    app = make_app(Flask)
+    app.url_map = WerkzeugMap([Rule("/a", endpoint="a")])
+    assert await status_on_both(app, "/a") == (200, 200)
+    assert await status_on_both(app, "/b") == (404, 404)
 
 
 async def test_host_matching_turned_on_at_run_time() -> None:
