@@ -10,7 +10,7 @@ from anyio import Event, Lock
 
 from .bridge import current_loop
 from .waiting import cancel_scope
-from .websockets import ABNORMAL, CLOSED, CONNECTING, NO_STATUS, NORMAL, OPEN, WebsocketDisconnect
+from .websockets import ABNORMAL, CLOSED, CONNECTING, NO_STATUS, NORMAL, OPEN, TOO_BIG, WebsocketDisconnect
 
 if t.TYPE_CHECKING:
     from asyncio import AbstractEventLoop
@@ -27,7 +27,7 @@ class Connection:
 
     __slots__ = (
         "_accepting", "_ahead", "_receive", "_receiving", "_send", "_sends_alone", "_tells_senders", "can_deny",
-        "closed", "loop", "state", "subprotocols",
+        "closed", "limit", "loop", "state", "subprotocols",
     )  # fmt: skip
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -35,6 +35,7 @@ class Connection:
         self.closed: tuple[int, str] = NO_STATUS, ""  # why, once the state says so
         self.can_deny: bool = "websocket.http.response" in scope.get("extensions", ())
         self.subprotocols: list[str] | None = scope.get("subprotocols")
+        self.limit: int | None = None  # of a message: characters or bytes
         self.loop: AbstractEventLoop = current_loop()
         self._receive = receive
         self._send = send
@@ -65,7 +66,11 @@ class Connection:
             message = await self._wait_for_message()
             if message["type"] == "websocket.receive":
                 text: str | None = message.get("text")
-                return t.cast(bytes, message["bytes"]) if text is None else text
+                data: str | bytes = message["bytes"] if text is None else text
+                if self.limit is not None and len(data) > self.limit:
+                    await self.close(TOO_BIG, "The message is too big.")
+                    self._check()
+                return data
             self._take_end(message)
 
     async def send(self, data: str | bytes) -> None:

@@ -60,10 +60,11 @@ async def _serve(app: Flask, websocket: Websocket, scope: Scope) -> None:
         ctx.match_request()
         _let_environ_go(websocket)
     ctx.renew_plan()
+    connection = websocket.connection
+    connection.limit = app.config["WEBSOCKET_MAX_MESSAGE_SIZE"]
     if ctx.plan.needs_thread:
-        connection = websocket.connection
         await move(ctx, _converse(ctx, connection), ctx.plan.start, partial(_refuse, ctx, connection))
-    elif (rest := begin_in_context(_converse(ctx, websocket.connection))) is not None:
+    elif (rest := begin_in_context(_converse(ctx, connection))) is not None:
         await rest
 
 

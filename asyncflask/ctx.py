@@ -495,6 +495,16 @@ class RequestContext(Context):
             _raise_wrong_pop(current, self, "request")
         return app_ctx
 
+    @contextmanager
+    def at_hand(self) -> Iterator[None]:
+        """Be current without being opened again, for what is said about a request after its end."""
+        app_token, token = _cv_app.set(self.app.app_context()), _cv_request.set(self)
+        try:
+            yield
+        finally:
+            _cv_request.reset(token)
+            _cv_app.reset(app_token)
+
     def _break_cycles(self, request: Request) -> None:
         """What refers back to the request is let go, so that its memory is free without the garbage collector."""
         if request.has_environ:

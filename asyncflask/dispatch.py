@@ -59,15 +59,18 @@ async def handle(ctx: RequestContext, render: Callable[[Response], T]) -> T:
             response = await ctx.plan.stages.full_dispatch_request(ctx)
             if not answers_natively(type(response)):  # type: ignore[arg-type]  # classes do hash
                 response = await _call_response(ctx, response)
+            rendered = render(response)
         except Exception as caught:
             error = caught
+            if response is not None:
+                response.close()  # it cannot be rendered
             response = await ctx.plan.stages.handle_exception(ctx, caught)
             if not answers_natively(type(response)):  # type: ignore[arg-type]  # classes do hash
                 response = await _call_response(ctx, response)
+            rendered = render(response)
         except BaseException as caught:
             error = caught
             raise
-        rendered = render(response)
     finally:
         if ctx.request.has_environ:
             _preserve_context(ctx)
@@ -292,6 +295,16 @@ async def handle_exception(ctx: RequestContext, error: Exception) -> Response:
         server_error = await ctx.call(make_step(app, handler), server_error)
     response = ctx.plan.stages.finalize_request(ctx, server_error, from_error_handler=True)
     return t.cast("Response", await settle(response))
+
+
+async def report_late(ctx: RequestContext, error: Exception) -> None:
+    """The signal and the log line for an error of a stream, whose request's context is closed already."""
+    app = ctx.app
+    with ctx.at_hand():
+        if ctx.failed.receivers:
+            await emit(ctx, ctx.failed, app, exception=error)
+        if not propagates(app):
+            app.log_exception(t.cast(t.Any, (type(error), error, error.__traceback__)))
 
 
 def propagates(app: Flask) -> bool:

@@ -14,7 +14,7 @@ from werkzeug.exceptions import HTTPException, InternalServerError
 from werkzeug.wsgi import FileWrapper
 
 from .ctx import RequestContext
-from .dispatch import handle
+from .dispatch import handle, report_late
 from .extensions import PATHSEND, make_trailers, offers, takes_trailers
 from .files import find_path
 from .responding import BODILESS_STATUS, final_headers, make_response, whole_body
@@ -145,6 +145,10 @@ class Exchange:
                     watch.on_gone = None
                     if ctx.place is not LOOP:  # trailers that failed left us in the thread
                         await ctx.go(LOOP)
+        except Exception as error:
+            if not isinstance(error, OSError):
+                await report_late(ctx, error)
+            raise
         finally:
             if hasattr(pieces, "aclose"):
                 await shield(pieces.aclose())
@@ -169,10 +173,13 @@ class Exchange:
             if not watch.is_gone:
                 count.check_end()
                 await self._end(response, start, watch)
-        except Exception:
+        except Exception as error:
             await ctx.go(LOOP)
             if watch is None:
+                await report_late(ctx, error)
                 await self._refuse(InternalServerError())
+            elif not isinstance(error, OSError):  # which `send` raises when the client has gone
+                await report_late(ctx, error)
             raise
         finally:
             await ctx.go(LOOP)  # a piece that failed left us in the thread

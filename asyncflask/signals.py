@@ -29,6 +29,8 @@ websocket_sent: NamedSignal = _signals.signal("websocket-sent")
 got_websocket_exception: NamedSignal = _signals.signal("got-websocket-exception")
 got_background_exception: NamedSignal = _signals.signal("got-background-exception")
 got_serving_exception: NamedSignal = _signals.signal("got-serving-exception")
+# A request is refused with 503: every worker thread is busy, and the queue is full.
+on_overload: NamedSignal = _signals.signal("on-overload")
 
 if not t.TYPE_CHECKING:  # for type checkers a missing name stays an error
     __getattr__ = missing_from(__name__)

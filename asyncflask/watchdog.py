@@ -15,7 +15,7 @@ import traceback
 import typing as t
 from types import FrameType
 
-from .dispatch import dispatch_request
+from .dispatch import handle
 
 if t.TYPE_CHECKING:
     from asyncio import AbstractEventLoop
@@ -93,7 +93,7 @@ def _is_idle(frame: FrameType) -> bool:
 def _find_endpoint(frame: FrameType | None) -> str | None:
     """The endpoint whose view is on the stack."""
     while frame is not None:
-        if frame.f_code is dispatch_request.__code__:
+        if frame.f_code is handle.__code__:
             return t.cast("str | None", frame.f_locals["ctx"].request.endpoint)
         frame = frame.f_back
     return None

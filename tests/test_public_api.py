@@ -274,6 +274,7 @@ def test_default_config_begins_with_flasks():
         "RESPONSE_TIMEOUT": None,
         "CANCEL_ON_DISCONNECT": False,
         "WEBSOCKET_ORIGINS": "any",
+        "WEBSOCKET_MAX_MESSAGE_SIZE": 16777216,
         "BACKGROUND_TASK_SHUTDOWN_TIMEOUT": 5,
         "SLOW_CALLBACK_MS": None,
     }
