@@ -8,6 +8,7 @@ import os
 import sys
 import typing as t
 import weakref
+from _thread import start_new_thread
 from collections.abc import Callable, Coroutine, Iterable, MutableMapping
 from datetime import timedelta
 from importlib import import_module
@@ -26,7 +27,7 @@ from .dispatch import make_plan, run_stage
 from .errors import find_error_handler
 from .flashing import get_flashed_messages
 from .globals import g, request, request_ctx, session
-from .hooks import CONTEXT, URL_DEFAULTS, HookList, ordered
+from .hooks import URL_DEFAULTS, HookList, ordered
 from .json.provider import DefaultJSONProvider, JSONProvider
 from .logging import create_logger
 from .native import Native
@@ -37,7 +38,7 @@ from .responding import make_response
 from .routing import Map, allowed_methods, make_rule
 from .scaffold import _endpoint_from_view_func, _sentinel, pass_on, setupmethod
 from .sessions import SecureCookieSessionInterface, SessionInterface
-from .templating import DispatchingJinjaLoader, Environment
+from .templating import DispatchingJinjaLoader, Environment, update_template_context
 from .urls import build_url
 from .workers import WorkerPool
 from .wrappers import Request, Response, _split_blueprint_path
@@ -165,7 +166,8 @@ class Flask(Native, metaclass=AppType):
     @cached_property
     def _workers(self) -> WorkerPool:
         pool = WorkerPool(self.config["WORKER_THREADS"], self.config["WORKER_QUEUE_LIMIT"])
-        weakref.finalize(self, pool.close)
+        # Not here: to wake its threads lets the GIL go, and what runs this may be the garbage collector.
+        weakref.finalize(self, start_new_thread, pool.close, ()).atexit = False
         return pool
 
     def _check_setup_finished(self, f_name: str) -> None:
@@ -499,11 +501,7 @@ class Flask(Native, metaclass=AppType):
     @facade
     def update_template_context(self, context: dict[str, t.Any]) -> None:
         """Add what context processors give; what is there already wins."""
-        given = context.copy()
-        blueprints = request.blueprints if request else ()
-        for f in ordered(t.cast(t.Any, self.template_context_processors), CONTEXT, blueprints):
-            context.update(self.ensure_sync(f)())
-        context.update(given)
+        update_template_context(self, context)
 
     def make_shell_context(self) -> dict[str, t.Any]:
         context: dict[str, t.Any] = {"app": self, "g": g}

@@ -28,7 +28,7 @@ async def _serve_http(app: Flask, scope: Scope, receive: Receive, send: Send) ->
     headers = dict(scope["headers"])
     if len(headers) != len(scope["headers"]):
         headers = _join_repeated(scope["headers"])
-    reader = stream = refusal = request = None
+    reader = stream = refusal = ctx = request = None
     if scope["method"] not in BODILESS_METHODS or b"content-length" in headers or b"transfer-encoding" in headers:
         reader = BodyReader(receive, app.config["BODY_TIMEOUT"])
         stream, refusal = await _begin_body(app, reader, headers.get(b"content-length"))
@@ -38,12 +38,14 @@ async def _serve_http(app: Flask, scope: Scope, receive: Receive, send: Send) ->
             ctx = RequestContext(app, build_environ(scope, stream or BytesIO()))
             request = ctx.request
             request._receive, request._reader = receive, reader
+            app._open_requests.add(ctx)
             chain = ChainExchange(ctx, send, refusal)
             await chain.move(chain.answer(), THREAD)
             return
         ctx = _open_context(app, plan, scope, stream, headers, refusal)
         request, plan = ctx.request, ctx.plan
         request._receive = receive
+        app._open_requests.add(ctx)
         if reader is not None:
             request._reader = reader
         if plan.is_guarded:
@@ -57,6 +59,8 @@ async def _serve_http(app: Flask, scope: Scope, receive: Receive, send: Send) ->
         elif (rest := begin_in_context(exchange.answer())) is not None:
             await rest
     finally:
+        if ctx is not None:
+            app._open_requests.discard(ctx)
         if request is not None and request._reader is not None:
             request._reader.close()
         if stream is not None and PRESERVE not in scope:

@@ -37,6 +37,7 @@ async def serve_websocket(app: Flask, scope: Scope, receive: Receive, send: Send
     connection = websocket.connection
     open_ones = _open_connections(app, connection)
     open_ones.add(connection)
+    app._open_websockets.add(connection)
     try:
         await _serve(app, websocket, scope)
     except Exception:
@@ -45,6 +46,7 @@ async def serve_websocket(app: Flask, scope: Scope, receive: Receive, send: Send
     finally:
         connection.let_go()
         open_ones.discard(connection)
+        app._open_websockets.discard(connection)
 
 
 async def _serve(app: Flask, websocket: Websocket, scope: Scope) -> None:

@@ -13,8 +13,10 @@ from __future__ import annotations
 
 import io
 import typing as t
+from collections.abc import Awaitable, Callable, Generator, Iterator
 from functools import partial
 from tempfile import TemporaryFile
+from types import CoroutineType, coroutine
 
 from werkzeug.exceptions import BadRequest, ClientDisconnected, RequestEntityTooLarge, RequestTimeout
 from werkzeug.wsgi import get_input_stream
@@ -27,7 +29,9 @@ if t.TYPE_CHECKING:
     from .typing import Receive
     from .watching import Watch
 
+T = t.TypeVar("T")
 CHUNK = 64 * 1024
+CRUMB = 1024
 MAX_DIGITS = 19  # of a Content-Length: more bytes than any disk has
 
 
@@ -60,8 +64,7 @@ class BodyReader:
         while not self.complete:
             self.receiving = True
             try:
-                async with timeout(self.timeout):
-                    message = await self.receive()
+                message = await (self.receive() if self.timeout is None else _within(self.receive(), self.timeout))
             except TimeoutError:
                 raise RequestTimeout(f"No data of the request's body arrived for {self.timeout} seconds.") from None
             finally:
@@ -72,8 +75,9 @@ class BodyReader:
                 self.disconnected = True
                 raise ClientDisconnected()
             self.complete = not message.get("more_body", False)
-            piece = t.cast(bytes, message.get("body", b""))
-            self._count(piece)
+            piece: bytes = message.get("body", b"")
+            if self.left is not None:
+                self._count(piece)
             if piece:
                 return piece
         return b""
@@ -90,34 +94,102 @@ class BodyReader:
             self.watch.close()
 
     def _count(self, piece: bytes) -> None:
-        if self.left is not None:
-            self.left -= len(piece)
-            if self.left < 0 or (self.complete and self.left > 0):
-                self.complete = True
-                raise BadRequest("The body is not as long as its Content-Length says.")
+        self.left = t.cast(int, self.left) - len(piece)
+        if self.left < 0 or (self.complete and self.left > 0):
+            self.complete = True
+            raise BadRequest("The body is not as long as its Content-Length says.")
+
+
+@coroutine
+def _within(awaitable: Awaitable[T], seconds: float) -> Generator[t.Any, t.Any, T]:
+    """`awaitable` under a timer, or without one where its result is there: then a timer would be most of the work."""
+    if type(awaitable) is not CoroutineType:
+        return (yield from _wait_within(awaitable, seconds).__await__())
+    try:
+        command = awaitable.send(None)
+    except StopIteration as stop:
+        return t.cast(T, stop.value)
+    return t.cast(T, (yield from _wait_within(_Begun(awaitable, command), seconds).__await__()))
+
+
+async def _wait_within(awaitable: Awaitable[T], seconds: float) -> T:
+    async with timeout(seconds):
+        return await awaitable
+
+
+class _Begun:
+    """Awaitable: the rest of a coroutine that has yielded `command` to its loop already."""
+
+    def __init__(self, coro: CoroutineType[t.Any, t.Any, t.Any], command: t.Any) -> None:
+        self.coro = coro
+        self.command = command
+
+    def __await__(self) -> Generator[t.Any, t.Any, t.Any]:
+        command, self.command = self.command, None
+        resume: Callable[[t.Any], t.Any]
+        value: t.Any
+        while True:
+            try:
+                resume, value = self.coro.send, (yield command)
+            except BaseException as thrown:
+                resume, value = self.coro.throw, thrown
+            command = None  # no cycle of a future, its error and this frame
+            try:
+                command = resume(value)
+            except StopIteration as stop:
+                return stop.value
+            finally:
+                value = None
 
 
 class Spool:
-    """A body on its way into a file: in memory up to `limit` bytes, in a temporary file beyond."""
+    """A body on its way: in memory, and beyond `limit` bytes in a temporary file that takes about as many at a time.
+
+    What is over the limit waits for the next piece, since it is in memory anyway.
+    """
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.size: int = 0
         self.on_disk: bool = False
-        self.file: t.IO[bytes] = io.BytesIO()
+        self.file: t.IO[bytes] = MemoryBody()
+        self.pieces: list[bytes | bytearray] = []
+        self.held: int = 0  # bytes in `pieces`
 
-    def fits(self, piece: bytes) -> bool:
-        return self.size + len(piece) <= self.limit
+    @property
+    def is_full(self) -> bool:
+        return self.held > self.limit
 
-    def write(self, piece: bytes) -> None:
-        if not self.on_disk and not self.fits(piece):
-            memory, self.file, self.on_disk = self.file, TemporaryFile(), True
-            self.file.write(t.cast(io.BytesIO, memory).getbuffer())
-        self.file.write(piece)
+    def add(self, piece: bytes) -> None:
+        if len(piece) >= CRUMB:
+            self.pieces.append(piece)
+        else:  # thousands of them would be more objects than data
+            if not self.pieces or type(self.pieces[-1]) is bytes or len(self.pieces[-1]) > CHUNK:
+                self.pieces.append(bytearray())
+            self.pieces[-1] += piece
+        self.held += len(piece)
         self.size += len(piece)
 
+    def write(self, piece: bytes) -> None:
+        """`add` for those who may wait for the disk."""
+        if self.is_full:
+            self.flush()
+        self.add(piece)
+
+    def flush(self) -> None:
+        if not self.on_disk:
+            self.file, self.on_disk = TemporaryFile(), True
+        self.file.writelines(self.pieces)
+        self.pieces.clear()
+        self.held = 0
+
     def rewind(self) -> t.IO[bytes]:
-        self.file.seek(0)
+        """The whole as a file."""
+        if self.on_disk:
+            self.flush()
+            self.file.seek(0)
+        else:
+            self.file = MemoryBody(b"".join(self.pieces))
         return self.file
 
 
@@ -167,6 +239,13 @@ class MemoryBody(AsyncReading, io.BytesIO):
     async def take(self, size: int) -> bytes:
         return self.read(size)
 
+    @property
+    def size(self) -> int:
+        return self.getbuffer().nbytes
+
+    def fits(self, limit: int) -> bool:
+        return self.size <= limit
+
 
 class BodyStream(AsyncReading, io.RawIOBase):
     """A body as a file. Until `load` was called its rest is read through the loop, from a thread only.
@@ -179,6 +258,9 @@ class BodyStream(AsyncReading, io.RawIOBase):
         self.rest: memoryview = memoryview(first)
         self.spool_size = spool_size
         self.loaded: t.IO[bytes] | None = None
+        self.pieces: list[bytes | bytearray] = []  # what `loaded` is to be made of, if it is in memory
+        self.size: int = 0  # of what was loaded
+        self.on_disk: bool = False
         self.refused: bool = False  # more than was loaded is not to be had
         self.streamed: bool = False
 
@@ -187,7 +269,7 @@ class BodyStream(AsyncReading, io.RawIOBase):
 
     def readinto(self, buffer: t.Any) -> int:
         if self.loaded is not None:
-            return t.cast("io.BytesIO", self.loaded).readinto(buffer) or self._end()
+            return t.cast("io.BytesIO", self._file()).readinto(buffer) or self._end()
         if self._begins_piece():
             self.rest = memoryview(wait_for(self.reader.read()))
         piece = self._cut(len(buffer))
@@ -196,7 +278,7 @@ class BodyStream(AsyncReading, io.RawIOBase):
 
     async def take(self, size: int) -> bytes:
         if self.loaded is not None:
-            return await _take_from(self.loaded, size) or bytes(self._end())
+            return await _take_from(self._file(), size) or bytes(self._end())
         self.reader.claimed = True
         if not self.rest and not self.reader.complete and not self._end():
             self.rest = memoryview(await self.reader.read())
@@ -218,6 +300,8 @@ class BodyStream(AsyncReading, io.RawIOBase):
 
     def read(self, size: int = -1) -> bytes:
         """As a WSGI server's: less than `size` only at the end."""
+        if self.loaded is not None and not self.refused:
+            return self._file().read(size)
         pieces = []
         while size and (piece := super().read(size)):
             pieces.append(piece)
@@ -243,13 +327,47 @@ class BodyStream(AsyncReading, io.RawIOBase):
             if limit is not None and spool.size + len(piece) > limit:
                 piece = piece[: limit + 1 - spool.size]
                 self.reader.complete = self.refused = True
-            if spool.fits(piece):
-                spool.write(piece)
-            else:  # only what goes to the disk leaves the loop
-                await run_in_thread(spool.write, piece)
-                self.loaded = spool.file
+            if spool.is_full:  # only what goes to the disk leaves the loop
+                await run_in_thread(self._flush, spool)
+            spool.add(piece)
             piece = await self.reader.read()
-        spool.rewind()
+        self.size, self.on_disk = spool.size, spool.on_disk
+        if spool.on_disk:
+            await run_in_thread(spool.rewind)
+        else:
+            self.pieces = spool.pieces
+
+    def _file(self) -> t.IO[bytes]:
+        if self.pieces:
+            self.loaded = MemoryBody(b"".join(self.pieces))
+            self.pieces = []
+        return t.cast("t.IO[bytes]", self.loaded)
+
+    def rewind(self) -> None:
+        """To the beginning of what was loaded."""
+        self._file().seek(0)
+
+    def seek_end(self) -> None:
+        self._file().seek(0, io.SEEK_END)
+
+    def is_untouched(self) -> bool:
+        return self._file().tell() == 0
+
+    def take_pieces(self) -> Iterator[bytes]:
+        """What is in memory and unread, for one who needs no file. Each piece is let go when it is used."""
+        pieces, self.pieces = self.pieces[::-1], []
+        while pieces:
+            yield bytes(pieces.pop())
+
+    def fits(self, limit: int) -> bool:
+        """Whether it is at hand, with at most so many bytes."""
+        return self.loaded is not None and not self.refused and self.size <= limit
+
+    def _flush(self, spool: Spool) -> None:
+        try:
+            spool.flush()
+        finally:
+            self.loaded = spool.file  # to be closed with this, come what may
 
     def _end(self) -> int:
         if self.refused:
@@ -286,6 +404,8 @@ class UnreadBody:
             wait_for(self.stream.load(limit))
         else:
             await self.stream.load(limit)
+            if self.stream.on_disk:
+                await run_in_thread(self.request._parse_ahead)
             if host.deadline is not None:  # this was the client's time
                 host.deadline.begin()
 

@@ -14,11 +14,12 @@ import threading
 import typing as t
 from collections import deque
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from contextvars import Context, ContextVar, copy_context
 from functools import partial, update_wrapper
 
 from .globals import _cv_app
-from .workers import Lane, Ticket
+from .workers import Bell, Lane, Ticket
 
 if t.TYPE_CHECKING:
     from asyncio import AbstractEventLoop, Future
@@ -27,14 +28,18 @@ T = t.TypeVar("T")
 
 
 class Mailbox:
-    """Calls for a loop from other threads; what arrives together shares one wake-up of the loop."""
+    """Calls for a loop from other threads; what arrives together shares one wake-up of the loop.
 
-    __slots__ = ("awake", "create_waiter", "items", "loop")
+    A bell takes one system call to wake the loop and one there; asyncio's own way takes more, and an exception.
+    """
+
+    __slots__ = ("awake", "bell", "create_waiter", "items", "loop")
 
     def __init__(self, loop: AbstractEventLoop) -> None:
         self.loop: AbstractEventLoop = loop
         self.items: deque[Callable[[], object]] = deque()
         self.awake: bool = False
+        self.bell: Bell | None = None
         # For a thread's work, which cannot be stopped. On trio it would be of no use to wait again once cancelled.
         self.create_waiter: Callable[[], Future[None]] = getattr(loop, "create_patient_future", loop.create_future)
 
@@ -43,9 +48,27 @@ class Mailbox:
         if not self.awake:
             self.awake = True
             try:
-                self.loop.call_soon_threadsafe(self._deliver)
+                self._wake_loop()
             except RuntimeError:  # the loop is closed: nobody waits any more
                 self.items.clear()
+
+    def _wake_loop(self) -> None:
+        if self.bell is None or self.loop.is_closed():
+            self.loop.call_soon_threadsafe(self._deliver_first)
+        else:
+            self.bell.ring()
+
+    def _deliver_first(self) -> None:
+        if self.bell is None and hasattr(os, "eventfd") and hasattr(self.loop, "add_reader"):  # trio has none
+            with suppress(NotImplementedError, OSError):
+                bell = Bell(os.EFD_NONBLOCK)
+                self.loop.add_reader(bell.fd, self._hear, bell)
+                self.bell = bell
+        self._deliver()
+
+    def _hear(self, bell: Bell) -> None:
+        bell.wait()
+        self._deliver()
 
     def _deliver(self) -> None:
         self.awake = False  # before the first item: what comes from now on wakes the loop again
@@ -90,16 +113,19 @@ def current_loop() -> AbstractEventLoop:
         return t.cast("AbstractEventLoop", running_trio_loop())
 
 
-_mailbox: Mailbox | None = None
+_mailboxes: dict[AbstractEventLoop, Mailbox] = {}
 
 
 def mailbox_of(loop: AbstractEventLoop) -> Mailbox:
-    """A process serves with one loop, so the last one's box is kept. Another loop gets its own, and all is well."""
-    global _mailbox
-    mailbox = _mailbox
-    if mailbox is None or mailbox.loop is not loop:
-        mailbox = _mailbox = Mailbox(loop)
-    return mailbox
+    """The loop's one mailbox, kept until another loop's is made after the loop was closed."""
+    return _mailboxes.get(loop) or _make_mailbox(loop)
+
+
+def _make_mailbox(loop: AbstractEventLoop) -> Mailbox:
+    for other in tuple(_mailboxes):
+        if other.is_closed():
+            _mailboxes.pop(other, None)
+    return _mailboxes.setdefault(loop, Mailbox(loop))
 
 
 cv_home: ContextVar[Home] = ContextVar("asyncflask.home")
@@ -132,7 +158,7 @@ class _Background:
                 loop.call_soon(started.set)
                 threading.Thread(target=self._run, args=(loop,), name="asyncflask-loop", daemon=True).start()
                 started.wait()
-                self.mailbox = Mailbox(loop)
+                self.mailbox = mailbox_of(loop)
             return self.mailbox
 
     def _run(self, loop: AbstractEventLoop) -> None:

@@ -151,6 +151,12 @@ class SeparatedPathType(click.Path):
     type=SeparatedPathType(),
     help=f"Files that match these fnmatch patterns restart nothing. Separated by {os.pathsep!r}.",
 )
+@click.option(
+    "--workers",
+    type=click.IntRange(1),
+    default=1,
+    help="How many processes serve, without reloader and debugger. Default: 1.",
+)
 @pass_script_info
 def run_command(
     info: ScriptInfo,
@@ -161,6 +167,7 @@ def run_command(
     cert: Certificate,
     extra_files: list[str] | None,
     exclude_patterns: list[str] | None,
+    workers: int,
 ) -> None:
     """Run a development server, on uvicorn.
 
@@ -170,6 +177,12 @@ def run_command(
     app = _load_or_explain(info)
     debug = get_debug_flag()
     show_server_banner(debug, info.app_import_path)
+    if workers > 1:
+        if reload or debugger:
+            raise click.UsageError('"--reload" and "--debugger" are for one process, not for "--workers".')
+        from .processes import run_workers
+
+        return run_workers(info, workers, host, port, cert)
     run_app(
         app,
         host,

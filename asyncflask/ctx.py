@@ -436,10 +436,20 @@ class RequestContext(Context):
         matched = request.url_rule, request.view_args
         request.url_rule = request.view_args = None  # which the interface does not see, as in Flask
         step = make_session_step(self.app.session_interface.open_session, self.plan.open_session)
+        if self.unread is not None and (step[0] is LOOP or self.place is LOOP):
+            await self._load_body()
         session = await self.call(step, self.app, request)
         self._opened_session = self._null_session() if session is None else session
         if request.url_rule is None:
             request.url_rule, request.view_args = matched
+
+    async def _load_body(self) -> None:
+        """A body that fails is answered as such once the context is open, and not as an error of the session."""
+        unread, self.unread = self.unread, None
+        try:
+            await unread.load(self)
+        except HTTPException as error:
+            self.request.routing_exception = error.with_traceback(None)
 
     def _null_session(self) -> SessionMixin:
         return self.app.session_interface.make_null_session(self.app)

@@ -24,6 +24,7 @@ from .errors import find_error_handler
 from .globals import _cv_app, _cv_request, _no_req_msg
 from .plan import AsyncStage, Plan, PlanKey, make_session_step, make_step
 from .responding import answers_natively, call_response
+from .sessions import warn_of_weak_key
 from .signals import appcontext_tearing_down, request_finished, websocket_finished
 from .steps import (
     ANYWHERE,
@@ -109,6 +110,7 @@ async def full_dispatch_request(ctx: RequestContext) -> Response:
     if not app._got_first_request:
         vars(app)["_got_first_request"] = True  # not by setattr, which would drop all plans
         app._check_served(ctx.request)
+        warn_of_weak_key(app)
     try:
         if ctx.started.receivers:
             await emit(ctx, ctx.started, app)

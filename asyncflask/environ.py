@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import sys
 import typing as t
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property
 
 from werkzeug.datastructures import Headers
 from werkzeug.datastructures.mixins import ImmutableHeadersMixin
+from werkzeug.exceptions import BadRequestKeyError
 from werkzeug.wsgi import FileWrapper
 
 if t.TYPE_CHECKING:
@@ -26,18 +28,49 @@ IN_PROCESS = "asyncflask.in_process"
 
 
 class ScopeHeaders(ImmutableHeadersMixin, Headers):  # type: ignore[misc]  # as Werkzeug's EnvironHeaders
-    """An ASGI scope's headers as a WSGI server would give them: equal names joined, in linear time."""
+    """An ASGI scope's headers as a WSGI server would give them: equal names joined, in linear time.
 
-    def __init__(self, raw: Iterable[tuple[bytes, bytes]]) -> None:
-        self._values = merge_headers(raw)
-        self._list = [(name.title(), value) for name, value in self._values.items()]
+    Most requests look at one or two: these are found without decoding the others.
+    """
+
+    def __init__(self, raw: Sequence[tuple[bytes, bytes]]) -> None:
+        self._raw = raw
+        self._single = dict(raw)
+        self._is_single = len(self._single) == len(raw)
+
+    @cached_property
+    def _values(self) -> dict[str, str]:
+        return merge_headers(self._raw)
+
+    if not t.TYPE_CHECKING:  # declared by Werkzeug
+
+        @cached_property
+        def _list(self) -> list[tuple[str, str]]:
+            return [(name.title(), value) for name, value in self._values.items()]
+
+    def _find(self, key: str) -> str | None:
+        name = key.lower()
+        if self._is_single and "_" not in name and name.isascii():
+            value = self._single.get(name.encode())
+            return None if value is None else value.decode("latin-1")
+        return self._values.get(name)
 
     def _get_key(self, key: str) -> str:
-        value = self._values.get(key.lower())
-        return super()._get_key(key) if value is None else value
+        value = self._find(key)
+        if value is None:
+            raise BadRequestKeyError(key)
+        return value
+
+    def get(  # type: ignore[override]  # Werkzeug's overloads come to this
+        self, key: str, default: t.Any = None, type: Callable[[str], t.Any] | None = None
+    ) -> t.Any:
+        if type is not None:
+            return super().get(key, default, type)
+        value = self._find(key)
+        return default if value is None else value
 
     def __contains__(self, key: object) -> bool:
-        return isinstance(key, str) and key.lower() in self._values
+        return isinstance(key, str) and self._find(key) is not None
 
 
 def merge_headers(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:

@@ -31,6 +31,7 @@ from .bridge import current_loop, cv_home, mailbox_of, run_in_thread, wait_for
 from .ctx import AppContext, _AppCtxGlobals
 from .shutdown import Listener, ShutdownEvent
 from .signals import got_serving_exception
+from .stats import Pulse
 from .steps import kind_of
 from .watchdog import Watchdog, watch
 from .wrapped import NOTICE, find_chain
@@ -67,6 +68,7 @@ class Lifespan:
         self._lock = threading.Lock()
         self._ends_at_exit = False
         self._watchdog: Watchdog | None = None
+        self._pulse: Pulse | None = None
         self.state: dict[str, t.Any] = {}
         _all.add(self)
 
@@ -78,6 +80,10 @@ class Lifespan:
     def loop(self) -> AbstractEventLoop | None:
         """The loop that serves, if one does."""
         return None if self._life is None or self._life.loop.is_closed() else self._life.loop
+
+    @property
+    def loop_lag(self) -> float | None:
+        return None if self._pulse is None else self._pulse.lag
 
     @property
     def shutdown_event(self) -> ShutdownEvent:
@@ -104,6 +110,7 @@ class Lifespan:
         if state is not None:
             state.update(self.state)
         self._watchdog = watch(self.app, life.loop)
+        self._pulse = Pulse(life.loop)
 
     async def shutdown(self) -> None:
         """Raises what a hook raised, an ExceptionGroup of several, after all have run."""
@@ -133,6 +140,9 @@ class Lifespan:
         watchdog, self._watchdog = self._watchdog, None
         if watchdog is not None:
             watchdog.stop()
+        pulse, self._pulse = self._pulse, None
+        if pulse is not None:
+            pulse.stop()
 
     # WSGI
 

@@ -10,9 +10,10 @@ import typing as t
 from collections.abc import Generator
 
 from werkzeug.exceptions import BadRequest, RequestEntityTooLarge, UnsupportedMediaType
-from werkzeug.sansio.multipart import NEED_DATA, Data, Event, Field, File, MultipartDecoder, NeedData, State
+from werkzeug.sansio.multipart import Field, File, NeedData
 
 from .body import CHUNK, AsyncReading
+from .forms import Data, Decoder, Event
 
 if t.TYPE_CHECKING:
     from werkzeug.datastructures import Headers
@@ -28,7 +29,7 @@ class _Form:
     """The decoder of one body, and the part that it has reached."""
 
     def __init__(self, boundary: bytes, most_parts: int | None, most_memory: int | None) -> None:
-        self.decoder: MultipartDecoder = MultipartDecoder(boundary, max_parts=most_parts)
+        self.decoder: Decoder = Decoder(boundary, most_parts, most_memory)
         self.most_memory = most_memory
         self.head: Head | None = None
         self.goes_on: bool = False  # the part has more data
@@ -36,7 +37,7 @@ class _Form:
 
     def go_to_next_part(self) -> Flow[Head | None]:
         """What is left of a part is passed over. None at the end of the form, where the body is read to its end."""
-        while self.decoder.state is not State.EPILOGUE:
+        while not self.decoder.is_over:
             event = yield from self._next_event()
             if isinstance(event, Head):
                 self.head, self.goes_on, self.size = event, True, 0
@@ -53,9 +54,10 @@ class _Form:
         while self.goes_on:
             event = t.cast(Data, (yield from self._next_event()))
             self.goes_on = event.more_data
-            self._count(head, event.data)
+            self._count(head, len(event.data))
             if event.data:
-                return event.data
+                whole = event.data.obj
+                return whole if type(whole) is bytes and len(whole) == len(event.data) else bytes(event.data)
         return b""
 
     def read(self, head: Head, limit: int | None) -> Flow[bytes]:
@@ -69,35 +71,20 @@ class _Form:
         return bytes(whole)
 
     def _next_event(self) -> Flow[Event]:
-        while isinstance(event := self._decode(), NeedData):
-            if self.decoder.state in (State.PREAMBLE, State.PART) and self._is_too_much(len(self.decoder.buffer)):
-                raise RequestEntityTooLarge()  # all of that would be one part's headers
+        while isinstance(event := self._decode(), NeedData) and not self.decoder.is_over:
             self.decoder.receive_data((yield) or None)
         return event
 
     def _decode(self) -> Event:
-        if self._ends_within_boundary():
-            return NEED_DATA
         try:
             return self.decoder.next_event()
         except ValueError as error:
             raise BadRequest("The multipart form is malformed, or it was cut short.") from error
 
-    def _ends_within_boundary(self) -> bool:
-        """Whether the line of a boundary may go on. Werkzeug's decoder (3.1.9) would take its CR for the part's."""
-        decoder = self.decoder
-        boundary = b"--" + decoder.boundary
-        at = decoder.buffer.rfind(boundary)
-        after = bytes(decoder.buffer[at + len(boundary) :])
-        return at >= 0 and not decoder.complete and after.strip(b" \t") in (b"", b"-")
-
-    def _count(self, head: Head, data: bytes) -> None:
-        self.size += len(data)
-        if isinstance(head, Field) and self._is_too_much(self.size):
+    def _count(self, head: Head, size: int) -> None:
+        self.size += size
+        if isinstance(head, Field) and self.most_memory is not None and self.size > self.most_memory:
             raise RequestEntityTooLarge()
-
-    def _is_too_much(self, size: int) -> bool:
-        return self.most_memory is not None and size > self.most_memory
 
 
 def _read(flow: Flow[T], stream: t.IO[bytes]) -> T:
@@ -206,6 +193,8 @@ def parts_of(request: Request) -> Parts:
     if request._has_form:
         raise RuntimeError("The form was parsed already: its parts are in request.form and request.files.")
     boundary = request.mimetype_params.get("boundary", "").encode("latin-1", "replace")
-    if not boundary:
-        raise BadRequest("The Content-Type names no boundary.")
-    return Parts(_Form(boundary, request.max_form_parts, request.max_form_memory_size), request.stream)
+    try:
+        form = _Form(boundary, request.max_form_parts, request.max_form_memory_size)
+    except ValueError as error:
+        raise BadRequest("The Content-Type names no boundary.") from error
+    return Parts(form, request.stream)

@@ -9,7 +9,7 @@ import typing as t
 from collections.abc import Awaitable, Callable, Coroutine
 
 from . import bridge, steps, typing as ft
-from .ctx import WebsocketContext
+from .ctx import RequestContext, WebsocketContext
 from .environ import IN_PROCESS
 from .plan import ROUTE_OPTIONS
 from .scaffold import Scaffold, setupmethod
@@ -18,6 +18,7 @@ from .websockets import Websocket
 if t.TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
+    from .asgi_connection import Connection
     from .async_testing import AsyncClient, TestApp
     from .background import BackgroundTasks
     from .mounting import Mount
@@ -39,6 +40,9 @@ class Native(Scaffold):
         self.after_serving_funcs: list[ft.ServingCallable] = []
         self.mounts: dict[str, Mount] = {}
         self.route_options: dict[str, dict[str, t.Any]] = {}
+        # Sets, since an addition to one is atomic and to a number is not.
+        self._open_requests: set[RequestContext] = set()
+        self._open_websockets: set[Connection] = set()
 
     def websocket_context(self, websocket: Websocket) -> WebsocketContext:
         return WebsocketContext(t.cast(t.Any, self), {}, websocket)
@@ -142,6 +146,12 @@ class Native(Scaffold):
 
             lifespan_of(self).begin_at_request(environ)
         vars(self)["_has_begun"] = True
+
+    def stats(self) -> dict[str, t.Any]:
+        """What this process is doing now: requests, websockets, threads and their queue, tasks, the loop's lag in s."""
+        from .stats import collect_stats
+
+        return collect_stats(t.cast(t.Any, self))
 
     def run_task(
         self,

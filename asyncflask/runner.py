@@ -19,7 +19,8 @@ from functools import partial
 from werkzeug.exceptions import HTTPException, ServiceUnavailable
 
 from .bridge import Home, current_loop, cv_home, mailbox_of
-from .steps import LOOP, THREAD, TO_LOOP, TO_THREAD
+from .signals import on_overload
+from .steps import LOOP, THREAD, TO_LOOP, TO_THREAD, tell_async
 from .workers import Lane, Overloaded, PoolJob, PoolLane, RequestLane, WorkerPool
 
 T = t.TypeVar("T")
@@ -69,13 +70,10 @@ class InContext:
 class Runner(Home, t.Generic[T]):
     """Awaitable: the result of `coro`, which starts in the place `start` (LOOP or THREAD)."""
 
-    __slots__ = (
-        "bound", "command", "context", "coro", "error", "leg_over", "pool", "result", "start", "waiter", "worker",
-    )  # fmt: skip
+    __slots__ = ("bound", "command", "context", "coro", "error", "pool", "result", "start", "waiter", "worker")
 
     def __init__(self, coro: Coroutine[t.Any, t.Any, T], pool: WorkerPool, start: str) -> None:
-        loop = current_loop()
-        super().__init__(mailbox_of(loop), None)
+        super().__init__(mailbox_of(current_loop()), None)
         self.coro: Coroutine[t.Any, t.Any, T] = coro
         self.pool: WorkerPool = pool
         self.start: str = start
@@ -86,8 +84,7 @@ class Runner(Home, t.Generic[T]):
         self.command: t.Any = None  # what the coroutine asked for at the end of a leg in the thread
         self.error: BaseException | None = None  # to be thrown into it at the next leg
         self.result: Callable[[], T] | None = None  # set when it ended in the thread
-        self.leg_over: bool = False
-        self.waiter: Future[None] | None = None
+        self.waiter: Future[None] | None = None  # set while a leg in the thread is not over
 
     @property
     def lane(self) -> Lane:
@@ -115,19 +112,15 @@ class Runner(Home, t.Generic[T]):
         self.context = None  # type: ignore[assignment]  # it holds this Runner (cv_home): no cycle is left behind
 
     def __await__(self) -> Generator[t.Any, t.Any, T]:
-        send, throw, run = self.coro.send, self.coro.throw, self.context.run
         value = None
         try:
             if self.start is THREAD:
                 yield from self._leg_in_thread(self.pool.submit)
             while self.result is None:
-                error, self.error = self.error, None
                 try:
-                    command = run(send, value) if error is None else run(throw, error)
+                    command = self._go_on(value)
                 except StopIteration as stop:
                     return t.cast(T, stop.value)
-                finally:
-                    del error
                 value = None
                 if command is TO_THREAD:
                     yield from self._leg_in_thread(self._put_in_lane)
@@ -144,7 +137,16 @@ class Runner(Home, t.Generic[T]):
                 self.pool.release(t.cast(PoolLane, self.worker))
             self.error = None
             self._let_go()
-            del run
+
+    def _go_on(self, value: t.Any = None) -> t.Any:
+        """Run the coroutine, here, until it asks for something or ends."""
+        error, self.error = self.error, None
+        try:
+            if error is None:
+                return self.context.run(self.coro.send, value)
+            return self.context.run(self.coro.throw, error)
+        finally:
+            del error
 
     def _put_in_lane(self, leg: PoolJob) -> None:
         self.lane.put(partial(leg, t.cast(PoolLane, self.worker)))
@@ -153,14 +155,15 @@ class Runner(Home, t.Generic[T]):
         """Wait for a leg in the thread, however often this task is cancelled meanwhile."""
         cancelled: CancelledError | None = None
         while True:
-            self.leg_over = False
+            self.waiter = self.mailbox.create_waiter()
             put(self._leg)
-            while not self.leg_over:
-                self.waiter = self.mailbox.create_waiter()
+            while self.waiter is not None:
                 try:
                     yield from self.waiter
                 except CancelledError as error:
                     cancelled = error
+                    if self.waiter is not None:
+                        self.waiter = self.mailbox.create_waiter()
             if self.command is not TO_THREAD:
                 break
             put = self._put_in_lane
@@ -174,27 +177,21 @@ class Runner(Home, t.Generic[T]):
         """In the thread: run the coroutine until it asks for something or ends. Returns what tells the loop."""
         self.worker = lane
         self.command = None
-        error, self.error = self.error, None
         try:
-            if error is None:
-                self.command = self.context.run(self.coro.send, None)
-            else:
-                self.command = self.context.run(self.coro.throw, error)
+            self.command = self._go_on()
         except StopIteration as stop:
             self.result = partial(_identity, stop.value)
         except BaseException as raised:
             self.result = partial(_raise, [raised])
-        finally:
-            del error
         return self._tell_loop
 
     def _tell_loop(self) -> None:
         self.mailbox.post(self._end_leg)
 
     def _end_leg(self) -> None:
-        self.leg_over = True
-        if self.waiter is not None and not self.waiter.done():
-            self.waiter.set_result(None)
+        waiter, self.waiter = self.waiter, None
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
 
 
 async def move(
@@ -211,6 +208,8 @@ async def move(
     except Overloaded:
         runner.discard()
         host.place = LOOP  # nothing moved
+        if on_overload.receivers:
+            await tell_async(host.app, on_overload)
         await refuse(ServiceUnavailable("All worker threads are busy.", retry_after=1))
 
 

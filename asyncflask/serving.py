@@ -9,6 +9,7 @@ import inspect
 import os
 import typing as t
 from collections.abc import Awaitable, Callable
+from ipaddress import ip_address
 
 import click
 from werkzeug import serving as werkzeug_serving
@@ -74,8 +75,11 @@ def run_app(
     elsewhere = options.keys() & {"fd", "uds"}
     sockets = None if elsewhere else [open_listener(host, port, "https" if ssl_context else "http")]
 
+    wants_debugger = debug if use_debugger is None else use_debugger
+    if wants_debugger and use_evalex and not elsewhere:
+        _warn_of_public_debugger(host)
+
     def make_server() -> DevServer:
-        wants_debugger = debug if use_debugger is None else use_debugger
         served = _debug_app(app, host, use_evalex) if wants_debugger else app
         return _make_server(served, ssl_context, options)
 
@@ -84,6 +88,20 @@ def run_app(
         run_reloading(make_server, sockets, watching)
     else:
         make_server().run(sockets)
+
+
+def _warn_of_public_debugger(host: str) -> None:
+    if is_running_from_reloader() or _is_loopback(host):
+        return
+    text = f"The debugger runs code for whoever learns its PIN, and {host} can be reached from other machines."
+    click.secho(f"WARNING: {text} Leave out --debug, or serve on {DEFAULT_HOST}.", fg="red", err=True)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _check_options(options: dict[str, t.Any]) -> None:

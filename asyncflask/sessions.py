@@ -11,13 +11,17 @@ from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from datetime import UTC, datetime
 from functools import lru_cache
 
-from itsdangerous import BadSignature, URLSafeTimedSerializer
+from itsdangerous import BadSignature
 from werkzeug.datastructures import CallbackDict
 
+from .cookies import find_cookie, set_cookie, vary_by_cookie
 from .json.tag import TaggedJSONSerializer
+from .signing import SessionSerializer
 from .steps import nonblocking
 
 if t.TYPE_CHECKING:
+    from itsdangerous import URLSafeTimedSerializer
+
     from .app import Flask
     from .wrappers import Request, Response
 
@@ -50,6 +54,28 @@ class SessionMixin(MutableMapping[str, t.Any]):
 
 def _set_modified(session: SecureCookieSession) -> None:
     session.modified = True
+
+
+# bytes; a key of secrets.token_hex() has 64
+SHORTEST_KEY = 16
+# Keys that stand in manuals, and so in every attacker's list.
+_EXAMPLES = frozenset(
+    {b'_5#y2L"F4Q8z\n\xec]/', b"192b9bdd22ab9ed4d12e236c78afcb9a393ec15f71bbf5dc987d54727823bcbf"}
+)  # fmt: skip
+
+
+def warn_of_weak_key(app: Flask) -> None:
+    """Where sessions are signed with a key that can be guessed, outside of development and tests."""
+    key = app.secret_key
+    if not key or app.debug or app.testing or not isinstance(app.session_interface, SecureCookieSessionInterface):
+        return
+    raw = key.encode() if isinstance(key, str) else key
+    if len(raw) < SHORTEST_KEY or raw in _EXAMPLES:
+        app.logger.warning(
+            "SECRET_KEY can be guessed, and with it anybody can write a session: it is %s. Make one with"
+            " python -c 'import secrets; print(secrets.token_hex())' and keep it out of the code.",
+            "a manual's example" if raw in _EXAMPLES else f"shorter than {SHORTEST_KEY} bytes",
+        )
 
 
 class SecureCookieSession(CallbackDict[str, t.Any], SessionMixin):  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -144,9 +170,9 @@ def _make_serializer(
     serializer: t.Any,
     key_derivation: str,
     digest_method: Callable[..., t.Any],
-) -> URLSafeTimedSerializer:
+) -> SessionSerializer:
     """The serializer of these settings, kept: building one costs more than a request's other session work."""
-    return URLSafeTimedSerializer(
+    return SessionSerializer(
         t.cast(t.Any, keys),
         salt=salt,
         serializer=serializer,
@@ -190,10 +216,11 @@ class SecureCookieSessionInterface(SessionInterface):
 
     def get_signing_serializer(self, app: Flask) -> URLSafeTimedSerializer | None:
         """None where the application has no secret key."""
-        if not app.secret_key:
+        secret_key = app.secret_key
+        if not secret_key:
             return None
         # The last key signs, each one verifies.
-        keys = (*(app.config["SECRET_KEY_FALLBACKS"] or ()), app.secret_key)
+        keys = (*(app.config["SECRET_KEY_FALLBACKS"] or ()), secret_key)
         return _make_serializer(keys, self.salt, self.serializer, self.key_derivation, self.digest_method)
 
     @nonblocking
@@ -201,7 +228,7 @@ class SecureCookieSessionInterface(SessionInterface):
         serializer = self.get_signing_serializer(app)
         if serializer is None:
             return None
-        cookie = request.cookies.get(self.get_cookie_name(app))
+        cookie = find_cookie(request, self.get_cookie_name(app))
         if not cookie:
             return self.session_class()
         max_age = int(app.permanent_session_lifetime.total_seconds())
@@ -213,19 +240,16 @@ class SecureCookieSessionInterface(SessionInterface):
     @nonblocking
     def save_session(self, app: Flask, session: SessionMixin, response: Response) -> None:
         if session.accessed:
-            response.vary.add("Cookie")
+            vary_by_cookie(response)
         if not session:
             if session.modified:
                 response.delete_cookie(self.get_cookie_name(app), **self._get_cookie_options(app))
-                response.vary.add("Cookie")
+                vary_by_cookie(response)
         elif self.should_set_cookie(app, session):
-            response.set_cookie(
-                self.get_cookie_name(app),
-                self._sign(app, session),
-                expires=self.get_expiration_time(app, session),
-                **self._get_cookie_options(app),
-            )
-            response.vary.add("Cookie")
+            value = self._sign(app, session)
+            expires = self.get_expiration_time(app, session)
+            set_cookie(response, self.get_cookie_name(app), value, expires, **self._get_cookie_options(app))
+            vary_by_cookie(response)
 
     def _sign(self, app: Flask, session: SessionMixin) -> str:
         serializer = self.get_signing_serializer(app)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import typing as t
+from collections import ChainMap
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 
 from jinja2 import BaseLoader, Environment as BaseEnvironment, Template, TemplateNotFound
+from jinja2.runtime import Context, new_context
 
 from .bridge import run_in_thread
 from .globals import _cv_app, _cv_request, current_app, request
@@ -34,8 +36,22 @@ def _default_template_ctx_processor() -> dict[str, t.Any]:
     return values
 
 
+class _FlatTemplate(Template):
+    """Its globals and the environment's are one dict by the time that Jinja copies them, which it does key by key."""
+
+    def new_context(
+        self, vars: dict[str, t.Any] | None = None, shared: bool = False, locals: t.Mapping[str, t.Any] | None = None
+    ) -> Context:
+        names: t.Any = self.globals
+        if type(names) is ChainMap:
+            names = {name: value for layer in reversed(names.maps) for name, value in layer.items()}
+        return new_context(self.environment, self.name, self.blocks, vars, shared, names, locals)
+
+
 class Environment(BaseEnvironment):
     """A Jinja environment which finds the templates of its application and of the blueprints."""
+
+    template_class = _FlatTemplate
 
     def __init__(self, app: Flask, **options: t.Any) -> None:
         if "loader" not in options:
@@ -95,7 +111,18 @@ def _choose_first(found: t.Iterable[TemplateSource | None], template: str) -> Te
 
 
 def _get_app() -> Flask:
-    return t.cast("Flask", current_app._get_current_object())  # type: ignore[attr-defined]  # of the proxy
+    app: Flask = current_app if (ctx := _cv_app.get(None)) is None else ctx.app
+    return app
+
+
+def update_template_context(app: Flask, context: dict[str, t.Any]) -> None:
+    """Add what context processors give; what is there already wins."""
+    given = context.copy()
+    ctx = _cv_request.get(None)
+    blueprints = () if ctx is None else ctx.request.blueprints
+    for f in ordered(t.cast(t.Any, app.template_context_processors), CONTEXT, blueprints):
+        context.update(f() if f is _default_template_ctx_processor else app.ensure_sync(f)())
+    context.update(given)
 
 
 def _render(app: Flask, template: Template, context: dict[str, t.Any]) -> str:

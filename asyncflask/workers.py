@@ -9,6 +9,9 @@ Rule 3. A thread that waits for the loop serves its request's share of the lane 
 Rule 4. The pool is bounded, and so is the queue of requests that wait for a thread. Beyond it: `Overloaded`.
         Only a request's first step may be refused; one that was let in is finished.
 Rule 5. Threads do not survive a fork. A pool notices by the process id and starts anew.
+Rule 6. One thread at a time is woken for the queue. It takes a job, and before it runs it, wakes the next thread if it
+        leaves others behind. So one or two threads do many short jobs without a wake-up for each, and jobs that block
+        spread over all threads. While a job waits and a thread is free, one is on its way (`waking`).
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ import queue
 import threading
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 
 # What a job returns is called once the thread is free for the next: it wakes the loop, which may bring that next job.
@@ -37,14 +41,79 @@ class Ticket:
         self.done: bool = False
 
 
+class Bell:
+    """Wakes one thread, or a loop that reads `fd` (Linux).
+
+    The GIL is let go of while it rings, so the thread that wakes up finds it free: half the time of a queue's `put`.
+    """
+
+    __slots__ = ("fd",)
+
+    def __init__(self, flags: int = 0) -> None:
+        self.fd: int = os.eventfd(0, os.EFD_CLOEXEC | flags)
+
+    def ring(self) -> None:
+        os.eventfd_write(self.fd, 1)
+
+    def wait(self) -> None:
+        os.read(self.fd, 8)  # unlike eventfd_read it goes on after a signal
+
+    def __del__(self, close: Callable[[int], None] = os.close) -> None:
+        if hasattr(self, "fd"):  # the system may have refused it
+            close(self.fd)  # of `os` nothing may be left at the process's end
+
+
+class QueueBell:
+    """The same by a queue."""
+
+    __slots__ = ("rings",)
+
+    def __init__(self) -> None:
+        self.rings: queue.SimpleQueue[None] = queue.SimpleQueue()
+
+    def ring(self) -> None:
+        if self.rings.empty():
+            self.rings.put(None)
+
+    def wait(self) -> None:
+        self.rings.get()
+
+
+def _make_bell() -> Bell | QueueBell:
+    # Looked up now: gevent may have replaced it after this module was imported; then there are no threads to be woken.
+    if hasattr(os, "eventfd") and queue.SimpleQueue.__module__ == "_queue":
+        with suppress(OSError):  # too many open files
+            return Bell()
+    return QueueBell()
+
+
+class Inbox:
+    """A queue for one thread. Whoever adds to `items` rings afterwards, with no lock held that the thread will need."""
+
+    __slots__ = ("bell", "items")
+
+    def __init__(self) -> None:
+        self.bell: Bell | QueueBell = _make_bell()
+        self.items: deque[Job | None] = deque()
+
+    def put(self, job: Job | None) -> None:
+        self.items.append(job)
+        self.bell.ring()
+
+    def get(self) -> Job | None:
+        while not self.items:
+            self.bell.wait()
+        return self.items.popleft()
+
+
 class Lane:
     """One thread's inbox."""
 
     __slots__ = ("inbox", "thread_id")
 
-    def __init__(self, thread_id: int | None = None) -> None:
+    def __init__(self, thread_id: int | None = None, inbox: Inbox | None = None) -> None:
         # Looked up now: gevent may have replaced it after this module was imported (gunicorn's `--preload`).
-        self.inbox: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self.inbox: queue.SimpleQueue[Job | None] | Inbox = queue.SimpleQueue() if inbox is None else inbox
         self.thread_id: int | None = thread_id
 
     def put(self, job: Job) -> None:
@@ -67,11 +136,12 @@ class Lane:
 class PoolLane(Lane):
     """A worker thread's lane."""
 
+    inbox: Inbox
     thread_id: int | None
     __slots__ = ("bound", "closing", "given", "pool")
 
     def __init__(self, pool: WorkerPool) -> None:
-        super().__init__()
+        super().__init__(None, Inbox())
         self.pool: WorkerPool = pool
         self.closing: bool = False
         self.given: int = 0  # jobs, the running one included
@@ -81,13 +151,16 @@ class PoolLane(Lane):
         with self.pool.lock:
             if self in self.pool.idle:
                 self.pool.idle.remove(self)
-            self.give(job)
+            self.given += 1
+            self.inbox.items.append(job)
             if self.closing and self.thread_id is None:  # the pool was closed under a request that was let in
                 self.start(0)
+        self.inbox.bell.ring()
 
-    def give(self, job: Job) -> None:
-        self.given += 1
-        self.inbox.put(job)
+    def run_next(self) -> Callable[[], object] | None:
+        """Wait for a job and run it; None is a mere wake-up."""
+        job = self.inbox.get()
+        return None if job is None else job()
 
     def start(self, number: int) -> None:
         self.thread_id = 0
@@ -97,6 +170,7 @@ class PoolLane(Lane):
 class RequestLane(Lane):
     """One request's share of a worker's lane: a thread that waits for the loop serves this share only."""
 
+    inbox: queue.SimpleQueue[Job | None]
     thread_id: int | None
     __slots__ = ("worker",)
 
@@ -138,29 +212,29 @@ class WorkerPool:
         self.lanes: list[PoolLane] = []
         self.idle: list[PoolLane] = []
         self.backlog: deque[PoolJob] = deque()
+        self.waking: PoolLane | None = None  # no longer idle: on its way to the backlog
 
     def submit(self, job: PoolJob) -> None:
-        """Run `job(lane)` in a free thread, or queue it. Raises Overloaded."""
+        """Run `job(lane)` in the next free thread. Raises Overloaded."""
         self._notice_fork()
         with self.lock:
-            lane = self._free_lane()
-            if lane is not None:
-                lane.give(partial(job, lane))
-            elif self._waiting() < self.limit:
-                self.backlog.append(job)
-            else:
+            if self._is_full():
                 raise Overloaded
+            woken = self._find_next()
+            self.backlog.append(job)  # only now: the system may refuse a thread
+        if woken is not None:
+            woken.inbox.put(None)
 
     def choose(self, refuse: bool = False) -> PoolLane:
         """The lane of a request that starts on the loop. If it may be refused and the queue is full: Overloaded."""
         self._notice_fork()
         with self.lock:
+            if refuse and self._is_full():
+                raise Overloaded
             lane = self._free_lane()
             if lane is not None:
                 self.idle.append(lane)
             else:
-                if refuse and self._waiting() >= self.limit:
-                    raise Overloaded
                 lane = min(self.lanes, key=_load)
             lane.bound += 1
             return lane
@@ -170,17 +244,35 @@ class WorkerPool:
         with self.lock:
             lane.bound -= 1
 
-    def _waiting(self) -> int:
+    def _is_full(self) -> bool:
+        """Whether there is no thread for another job, and no place in the queue either."""
+        free = len(self.idle) + (self.waking is not None) + self.size - len(self.lanes)
+        return len(self.backlog) >= free and self.count_queued() - free >= self.limit
+
+    def count_queued(self) -> int:
+        """Jobs that wait for a thread."""
         return len(self.backlog) + sum(max(lane.given - 1, 0) for lane in self.lanes)
+
+    def count_busy(self) -> int:
+        """Threads that have work."""
+        return sum(lane.given > 0 for lane in self.lanes)
+
+    def _find_next(self) -> PoolLane | None:
+        """The thread to be woken for the queue, if one is free and none is on its way."""
+        if self.waking is not None:
+            return None
+        self.waking = self._free_lane()
+        return self.waking
 
     def close(self) -> None:
         """End the threads once they have done what they were given."""
         self._notice_fork()
         with self.lock:
-            lanes, self.lanes, self.idle = self.lanes, [], []
+            lanes, self.lanes, self.idle, self.waking = self.lanes, [], [], None
             for lane in lanes:
                 lane.closing = True
-                lane.inbox.put(None)
+        for lane in lanes:
+            lane.inbox.put(None)
 
     def _notice_fork(self) -> None:
         if self.pid != os.getpid():
@@ -202,20 +294,29 @@ class WorkerPool:
         self.lanes.append(lane)  # only now: the system may refuse a thread
         return lane
 
-    def _take_next(self, lane: PoolLane) -> bool:
-        """What a lane does after a job: its own inbox first, then the queue, else it is idle; False: it ends."""
+    def take(self, lane: PoolLane) -> Job | None:
+        """What the lane's thread does next: its own inbox first, then the queue, else it is idle; None: it ends."""
         with self.lock:
-            lane.given = lane.inbox.qsize()
-            if lane.given:
-                return True
-            if self.backlog:
-                lane.give(partial(self.backlog.popleft(), lane))
-            elif lane.closing:
-                lane.thread_id = None
-                return False
-            elif lane not in self.idle:
-                self.idle.append(lane)
-            return True
+            if self.waking is lane:
+                self.waking = None
+            job: Job = lane.run_next
+            next_lane = None
+            lane.given = len(lane.inbox.items)
+            if not lane.given:
+                if self.backlog:
+                    lane.given = 1
+                    job = partial(self.backlog.popleft(), lane)
+                elif lane.closing:
+                    lane.thread_id = None
+                    return None
+                elif lane not in self.idle:
+                    self.idle.append(lane)
+            if self.backlog and not lane.closing:  # those of a closed pool are all awake until the queue is empty
+                with suppress(RuntimeError):  # the system refuses a thread: those that there are will do
+                    next_lane = self._find_next()
+        if next_lane is not None:
+            next_lane.inbox.put(None)
+        return job
 
 
 def _load(lane: PoolLane) -> int:
@@ -224,13 +325,12 @@ def _load(lane: PoolLane) -> int:
 
 def _work(lane: PoolLane) -> None:
     lane.thread_id = threading.get_ident()
-    goes_on = True
-    while goes_on:
-        job = lane.inbox.get()
-        tell = None if job is None else job()
-        goes_on = lane.pool._take_next(lane)
+    job: Job | None = lane.run_next
+    while job is not None:
+        tell = job()
+        job = lane.pool.take(lane)
         _call(tell)
-        del job, tell  # an idle thread keeps nothing of its last request alive
+        del tell  # an idle thread keeps nothing of its last request alive
 
 
 def _call(f: Callable[[], object] | None) -> None:

@@ -13,8 +13,10 @@ from contextvars import copy_context
 from functools import cache, lru_cache
 from http import HTTPStatus
 from io import BytesIO
+from tempfile import SpooledTemporaryFile
 
 from werkzeug.datastructures import EnvironHeaders, Headers
+from werkzeug.datastructures.structures import iter_multi_items
 from werkzeug.exceptions import BadRequest, HTTPException, RequestEntityTooLarge
 from werkzeug.http import parse_options_header
 from werkzeug.utils import cached_property, get_content_type
@@ -23,8 +25,9 @@ from werkzeug.wsgi import ClosingIterator, get_input_stream
 
 from . import json
 from .body import AsyncInput, AsyncReading, BodyStream, LimitedBody, MemoryBody, declares_too_much
-from .bridge import wait_for
+from .bridge import _on_event_loop, wait_for
 from .environ import ScopeHeaders, build_environ, decode, path_info, server_of
+from .forms import FormParser
 from .globals import _cv_app, _cv_request, current_app
 from .gone import missing_from
 
@@ -36,6 +39,10 @@ if t.TYPE_CHECKING:
     from .multipart import Parts
     from .typing import Receive, Scope
     from .watching import Departure
+
+
+_FORM_TYPES = frozenset({"multipart/form-data", "application/x-www-form-urlencoded"})
+_SMALL_JSON = 64 * 1024  # bytes, below which nobody asks where they are read
 
 
 @cache
@@ -62,6 +69,18 @@ class _Field:
         value = self.from_environ(request.environ) if scope is None else self.from_scope(scope)
         setattr(request, self.name, value)
         return value
+
+
+class _LazyEnviron:
+    """`Request.environ` over ASGI, where few requests need one. Under WSGI it is a plain attribute."""
+
+    def __get__(self, request: Request | None, owner: type) -> t.Any:
+        if request is None:
+            return self
+        request.has_environ = True
+        request.environ = build_environ(t.cast("Scope", request._scope), request._input)
+        request.environ["werkzeug.request"] = request  # let go when the context closes
+        return request.environ
 
 
 class _Limit:
@@ -101,9 +120,10 @@ class Request(RequestBase):
     # Whether these were made; to look into `__dict__` would cost each request more.
     has_environ: bool = False
     _has_form = False
+    _form_ahead: tuple[tuple[int | None, ...], HTTPException | None, t.Any, t.Any] | None = None
 
     if not t.TYPE_CHECKING:  # declared by Werkzeug, set in its initialiser; here they wait until they are asked for
-        method = _Field(lambda scope: scope["method"], lambda environ: environ.get("REQUEST_METHOD", "GET").upper())
+        environ = _LazyEnviron()
         scheme = _Field(
             lambda scope: scope.get("scheme", "http"), lambda environ: environ.get("wsgi.url_scheme", "http")
         )
@@ -132,6 +152,7 @@ class Request(RequestBase):
     def __init__(self, environ: WSGIEnvironment, populate_request: bool = True, shallow: bool = False) -> None:
         self.environ = environ
         self.has_environ = True
+        self.method = environ.get("REQUEST_METHOD", "GET").upper()
         self.shallow = shallow
         if populate_request and not shallow:
             environ["werkzeug.request"] = self
@@ -151,15 +172,6 @@ class Request(RequestBase):
     @cached_property
     def _input(self) -> t.IO[bytes]:
         return self._stream or MemoryBody()
-
-    if not t.TYPE_CHECKING:  # declared by Werkzeug
-
-        @cached_property
-        def environ(self) -> WSGIEnvironment:
-            self.has_environ = True
-            environ = build_environ(self._scope, self._input)
-            environ["werkzeug.request"] = self  # let go when the context closes
-            return environ
 
     @property
     def last_event_id(self) -> str | None:
@@ -201,16 +213,18 @@ class Request(RequestBase):
         if self.shallow:
             return super().stream  # type: ignore[return-value]  # it refuses
         limit = self.max_content_length
+        if limit is None and type(self._stream) is MemoryBody and not self.has_environ:
+            return t.cast("BodyFile", self._stream)  # most bodies over ASGI
         if declares_too_much(self, limit):
             raise RequestEntityTooLarge()
         if self._scope is None:
             stream = get_input_stream(self.environ)
         else:
             stream = self.input_stream if self.has_environ else self._input
-        if isinstance(stream, MemoryBody) and (limit is None or stream.size <= limit):
-            return t.cast("BodyFile", stream)
         if isinstance(self._stream, BodyStream):
             self._stream.reader.claimed = True
+        if isinstance(stream, MemoryBody | BodyStream) and (limit is None or stream.fits(limit)):
+            return t.cast("BodyFile", stream)
         if not isinstance(stream, AsyncReading) and (ctx := _cv_request.get(None)) is not None and ctx.plan.has_async:
             stream = t.cast("t.IO[bytes]", AsyncInput(stream, ctx.plan.streams_body))
         return t.cast("BodyFile", stream if limit is None else LimitedBody(stream, limit))
@@ -241,6 +255,21 @@ class Request(RequestBase):
 
         return departure_of(self)
 
+    form_data_parser_class = FormParser
+
+    def _get_file_stream(
+        self,
+        total_content_length: int | None,
+        content_type: str | None,
+        filename: str | None = None,
+        content_length: int | None = None,
+    ) -> t.IO[bytes]:
+        """A file in memory up to BODY_SPOOL_SIZE bytes, beyond on disk."""
+        ctx = _cv_app.get(None)
+        if ctx is None:
+            return super()._get_file_stream(total_content_length, content_type, filename, content_length)
+        return t.cast("t.IO[bytes]", SpooledTemporaryFile(max_size=ctx.app.config["BODY_SPOOL_SIZE"]))
+
     def _get_stream_for_parsing(self) -> t.IO[bytes]:
         stream = super()._get_stream_for_parsing()
         limit = self.max_form_memory_size
@@ -262,10 +291,54 @@ class Request(RequestBase):
         """Close uploaded files, if there are any."""
         if self._has_form:
             super().close()
+        if self._form_ahead is not None:
+            _close_files(self._form_ahead[3])
+
+    def get_json(self, force: bool = False, silent: bool = False, cache: bool = True) -> t.Any:
+        """Raises RequestEntityTooLarge on an event loop beyond MAX_JSON_ON_LOOP bytes: all else would have to wait."""
+        size = 0 if self._stream is None else t.cast("MemoryBody | BodyStream", self._stream).size
+        if size > _SMALL_JSON and _on_event_loop():
+            limit = current_app.config["MAX_JSON_ON_LOOP"]
+            if limit is not None and size > limit:
+                raise RequestEntityTooLarge("The JSON document is too large.")
+        return super().get_json(force, silent, cache)
+
+    def _form_limits(self) -> tuple[int | None, ...]:
+        return self.max_content_length, self.max_form_memory_size, self.max_form_parts
+
+    def _parse_ahead(self) -> None:
+        """In a thread, for a form on the disk: on the loop it could not be read and written without blocking."""
+        if self.mimetype not in _FORM_TYPES:
+            return
+        limits, error = self._form_limits(), None
+        try:
+            super()._load_form_data()
+        except HTTPException as raised:
+            error = raised.with_traceback(None)
+        fields = self.__dict__
+        self._form_ahead = limits, error, fields.pop("form", None), fields.pop("files", None)
+        fields.pop("stream", None)
+        t.cast(BodyStream, self._stream).rewind()  # it may be the raw body that is wanted
+
+    def _take_form_ahead(self) -> bool:
+        """Whether the form is there, unless the limits were changed meanwhile, or some of the body read."""
+        if self._form_ahead is None or "form" in self.__dict__:
+            return False
+        (limits, error, form, files), self._form_ahead = self._form_ahead, None
+        stream = t.cast(BodyStream, self._stream)
+        if limits != self._form_limits() or not stream.is_untouched():
+            _close_files(files)
+            return False
+        if error is not None:
+            raise error
+        stream.seek_end()
+        vars(self).update(stream=self.stream, form=form, files=files)
+        return True
 
     def _load_form_data(self) -> None:
         self._has_form = True
-        super()._load_form_data()
+        if not self._take_form_ahead():
+            super()._load_form_data()
         if current_app and current_app.debug and self.mimetype != "multipart/form-data" and not self.files:
             from .debughelpers import attach_enctype_error_multidict
 
@@ -281,13 +354,19 @@ class Request(RequestBase):
             raise BadRequest() from error
 
 
+def _close_files(files: t.Any) -> None:
+    for _, file in iter_multi_items(files or ()):
+        file.close()
+
+
 class _LazyHeaders:
     """`Response.headers`, made when somebody looks at them: most JSON responses leave as they were made."""
 
     def __get__(self, response: Response | None, owner: type) -> t.Any:
         if response is None:
             return self
-        headers = response.__dict__["headers"] = Headers(response.own_headers())
+        headers = response.__dict__["headers"] = Headers()
+        headers._list.extend(response.own_headers())  # which need no checks
         return headers
 
 
@@ -341,14 +420,15 @@ class Response(ResponseBase):
     def untouched_body(self) -> bytes | None:
         """The body, if all leaves as it was made here: nobody changed the body, nor looked at the headers."""
         whole = self._whole
-        if self.response is whole and len(whole) == 1 and "headers" not in self.__dict__:
-            return whole[0] if type(whole[0]) is bytes else None
+        if self.response is whole and len(whole) == 1 and "headers" not in self.__dict__ and type(whole[0]) is bytes:
+            return whole[0]
         return None
 
     @property
     def max_cookie_size(self) -> int:  # type: ignore[override]  # read only here, as in Flask
         """Bytes of a Set-Cookie header beyond which a warning is given. Config: MAX_COOKIE_SIZE."""
-        return t.cast(int, current_app.config["MAX_COOKIE_SIZE"] if current_app else ResponseBase.max_cookie_size)
+        ctx = _cv_app.get(None)
+        return ResponseBase.max_cookie_size if ctx is None else t.cast(int, ctx.app.config["MAX_COOKIE_SIZE"])
 
     @property
     def is_async(self) -> bool:

@@ -45,7 +45,11 @@ def serve(app: Flask, environ: WSGIEnvironment, start_response: StartResponse) -
         start_response(response.status, list(final_headers(response, ctx.request)))
         return [whole_body(response)]
 
-    return drive(handle(ctx, render))
+    app._open_requests.add(ctx)
+    try:
+        return drive(handle(ctx, render))
+    finally:
+        app._open_requests.discard(ctx)
 
 
 def _close_later(file: t.IO[bytes], response: t.Any) -> None:

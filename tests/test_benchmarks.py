@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from benchmarks import drivers, report, rounds, scenarios, sockets
+from benchmarks import check, drivers, fit, growth, report, rounds, scaling, scenarios, sockets, targets
 from benchmarks.peers import PEERS, raw
+from benchmarks.servers import ASYNC, SERVICES, Rate, Service
 
 ROOT = Path(__file__).parent.parent
 
@@ -52,9 +55,13 @@ def test_quick_run_of_sockets(capfd: pytest.CaptureFixture[str]) -> None:
 
 def test_scenario_keys_are_unique_and_targets_name_them() -> None:
     assert len(scenarios.SCENARIOS) == len(scenarios.TABLE)
-    for target in scenarios.TARGETS:
+    assert len(check.BY_KEY) == len(targets.TARGETS)
+    for target in targets.TARGETS:
         assert {target.ours[0], target.theirs[0]} <= set(scenarios.SCENARIOS)
         assert {target.ours[1], target.theirs[1]} <= set(PEERS)
+    for target in targets.RATE_TARGETS:
+        for peer in ("asyncflask", target.peer):
+            assert Service(target.server, peer, *target.view) in SERVICES
 
 
 def test_asgi_driver_asks_and_times() -> None:
@@ -135,7 +142,7 @@ def test_a_worker_that_ended_is_reported_and_replaced() -> None:
     ("best", "median", "verdict"), [(1.0, 1.1, "reached"), (1.0, 1.3, "unsure"), (1.3, 1.4, "not reached")]
 )
 def test_a_target_is_judged_by_best_and_median(best: float, median: float, verdict: str) -> None:
-    assert report.judge(rounds.Cell(best, median), 1.2) == verdict
+    assert targets.judge(rounds.Cell(best, median), 1.2) == verdict
 
 
 def test_the_report_gives_ratios_targets_and_garbage() -> None:
@@ -145,8 +152,141 @@ def test_the_report_gives_ratios_targets_and_garbage() -> None:
         ("json-async", "raw"): "a reason",
     }
     cycles = {("asyncflask", "asgi"): {"200": {}, "404": {"dict": 2}}}
-    text = report.write_report(report.Results(["asyncflask", "starlette", "raw"], 2, [], cells, cycles, {}))
+    kept = {("asyncflask", "asgi"): {"200": 0.25, "404": "a reason"}}
+    rates: dict[Service, Rate | str] = {
+        Service("gunicorn", "asyncflask", *ASYNC): Rate(300, 210),
+        Service("gunicorn", "flask", *ASYNC): Rate(100, 100),
+    }
+    startup = {"import": {"flask": 0.1, "asyncflask": 0.11}}
+    peers = ["asyncflask", "starlette", "raw"]
+    text = report.write_report(report.Results(peers, 2, [], cells, cycles, rates, kept, startup))
+    words = " ".join(text.split())
     assert "11.0 (12.0)" in text
-    assert "1.10 (1.20) | reached" in " ".join(text.split())
+    assert "JSON, async view, ASGI | <= 0.90 x Starlette | 1.10 (1.20) | not reached" in words
+    assert "gunicorn, JSON, async view | >= 2.00 x Flask, requests/s | 3.00 (2.10) | reached" in words
+    assert "memory kept by a request | none | 0.25 bytes | reached" in words
+    assert "objects left in cycles | none | 2 | not reached" in words
+    assert "import | <= 1.00 x Flask | 1.10 | not reached" in words
+    assert "import, ms | 100 | 110" in words
     assert "404: 2 dict" in text
     assert "[1] a reason" in text
+
+
+def test_what_a_request_keeps_is_counted() -> None:
+    with rounds.Workers() as workers:
+        found = workers.get("raw", "asgi").ask(do="kept", few=20, many=1_020)
+    assert found["cases"]["200, async view"] < 50
+    assert found["cases"]["200, sync view"] == "answers 404"
+
+
+class TestCheck:
+    """`python -m benchmarks.check`."""
+
+    KEY = "json-wsgi/flask"
+
+    @pytest.fixture
+    def run(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> Callable[[float], tuple[int, str]]:
+        """With a doctored file: the exit status, and what was printed."""
+        pytest.importorskip("flask")
+        monkeypatch.setattr(check, "TRIES", (2, 2, 2))
+
+        def run(ratio: float) -> tuple[int, str]:
+            check.write_ratios(tmp_path / "doctored.json", {self.KEY: ratio})
+            status = check.main(["--only", self.KEY, "--ratios", str(tmp_path / "doctored.json")])
+            return status, capsys.readouterr().out
+
+        return run
+
+    def test_fails_where_committed_figures_were_far_better(self, run: Callable[[float], tuple[int, str]]) -> None:
+        status, output = run(0.01)
+        assert status == 1
+        assert re.search(r"WORSE json-wsgi/flask +committed 0.010  now \d\.\d+ \d\.\d+ \d\.\d+\n", output)
+
+    def test_succeeds_at_the_first_try_where_they_were_worse(self, run: Callable[[float], tuple[int, str]]) -> None:
+        status, output = run(10)
+        assert status == 0
+        assert re.search(r"ok +json-wsgi/flask +committed 10.000  now \d\.\d+\n$", output)
+
+    def test_ratios_are_written_and_others_stay(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(check, "measure_ratio", lambda target, rounds: 0.12345)
+        check.write_ratios(tmp_path / "ratios.json", {"upload/starlette": 2.0, "gone/peer": 1.0})
+        check.main(["--write", "--only", self.KEY, "--ratios", str(tmp_path / "ratios.json")])
+        assert check.read_ratios(tmp_path / "ratios.json") == {self.KEY: 0.123, "upload/starlette": 2.0}
+
+    @pytest.mark.parametrize(
+        ("tries", "used", "failed"),
+        [([1.25], 1, False), ([1.3, 1.3, 1.2], 3, False), ([1.3, 1.26, 1.4], 3, True), ([1.3, 0.9], 2, False)],
+    )
+    def test_only_three_tries_in_a_row_are_a_failure(self, tries: list[float], used: int, failed: bool) -> None:
+        measured = iter(tries)
+        outcome = check.check(self.KEY, 1.0, lambda target, rounds: next(measured))
+        assert (len(outcome.tries), outcome.failed) == (used, failed)
+
+    def test_what_cannot_be_measured_fails_with_the_reason(self) -> None:
+        def measure(target: targets.Target, rounds: int) -> float:
+            return check.compare(check.require("flask", "cannot be imported"), [])
+
+        outcome = check.check(self.KEY, 1.0, measure)
+        assert outcome.failed
+        assert "flask: cannot be imported" in str(outcome)
+        assert check.check("no-such/peer", 1.0).failed
+
+    def test_a_target_without_a_committed_ratio_fails(self) -> None:
+        assert check.check_all({}, [self.KEY]) == 1
+
+    def test_the_processors_time_counts_unless_a_side_waits(self) -> None:
+        busy, waiting = rounds.Turn(3.0, 1.0, 0.0), rounds.Turn(2.0, 0.5, 1.0)
+        assert check.compare([busy], [busy._replace(seconds=1.0)]) == 1.0
+        assert check.compare([busy], [waiting]) == 1.5
+
+    def test_every_target_has_a_committed_ratio(self) -> None:
+        assert set(check.read_ratios(check.RATIOS)) == set(check.BY_KEY)
+
+
+MICROSECONDS = fit.Wording("thing", "µs")
+
+
+@pytest.mark.parametrize(
+    ("points", "words"),
+    [
+        ([(1, 10.0), (10, 10.5), (100, 11.0)], "flat: 10.0 to 11.0 µs"),
+        ([(0, 10.0), (10, 30.0), (50, 110.0)], "linear: 2.00 µs per thing, from 10.0 (points within 0%)"),
+        ([(1, 1.0), (10, 100.0), (100, 10.0)], "neither flat nor linear: 1.00 at 1, 10.0 µs at 100"),
+        (
+            [(1, 10.0), (2, 20.0), (3, 30.0), (6, 30.0), (9, 30.0)],
+            "linear: 10.00 µs per thing, from 0.0000 (points within 0%), up to 3; then flat: 30.0 to 30.0 µs",
+        ),
+    ],
+)
+def test_growth_is_put_into_words(points: fit.Points, words: str) -> None:
+    assert fit.describe(points, MICROSECONDS).replace("-0.0000", "0.0000") == words
+
+
+def test_quick_run_of_growth(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    growth.main(["--quick", "--output", str(tmp_path)])
+    text = (tmp_path / "growth.md").read_text()
+    assert all(f"## {series.title}\n" in text for series in growth.SERIES)
+    assert ("growth.svg" in text) == (tmp_path / "growth.svg").exists()
+    assert "- asyncflask, ASGI: " in text
+    assert "| 1/1,024 |" in text
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="servers of other systems")
+def test_quick_run_of_scaling(capsys: pytest.CaptureFixture[str]) -> None:
+    scaling.main(["--quick"])
+    text = capsys.readouterr().out
+    assert "| uvicorn " in text
+    assert "| an async view that computes " in text
+    assert "| SQLite " in text
+
+
+def test_tables_are_filled_in_between_their_marks(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("a\n<!-- begin: one -->\nold\n<!-- end: one -->\nb\n")
+    for _ in range(2):
+        report.fill_in(page, {"one": ["new", "lines"]})
+    assert page.read_text() == "a\n<!-- begin: one -->\nnew\nlines\n<!-- end: one -->\nb\n"
+    with pytest.raises(ValueError, match="other"):
+        report.fill_in(page, {"other": []})

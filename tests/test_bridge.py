@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import gc
+import os
 import sys
 import threading
 import time
@@ -17,7 +19,7 @@ import pytest
 from edge import get, wait_until
 
 from asyncflask import Flask, bridge, copy_current_request_context, current_app, g, nonblocking, request
-from asyncflask.bridge import mailbox_of, run_in_thread, wait_for
+from asyncflask.bridge import Mailbox, mailbox_of, run_in_thread, wait_for
 from asyncflask.steps import ANYWHERE, LOOP, THREAD, drive, kind_of
 from asyncflask.wrappers import iterate_sync
 
@@ -540,6 +542,88 @@ def test_mailbox_is_that_of_the_loop_asked_for() -> None:
         for loop in loops:
             loop.close()
     assert wrong == []
+
+
+# -- how a loop is woken
+
+try:
+    from uvloop import new_event_loop as new_uvloop
+except ImportError:
+    new_uvloop = None
+loop_kinds = pytest.mark.parametrize("make_loop", [asyncio.new_event_loop, new_uvloop], ids=["asyncio", "uvloop"])
+
+
+def post_in_turn(mailbox: Mailbox, count: int) -> list[int]:
+    """What another thread posts to the running loop, each after the one before was delivered."""
+    delivered: list[int] = []
+
+    async def wait() -> None:
+        done = asyncio.Event()
+
+        def post(number: int) -> None:
+            delivered.append(number)
+            if number == count:
+                done.set()
+            else:
+                threading.Thread(target=mailbox.post, args=(partial(post, number + 1),)).start()
+
+        post(0)
+        async with asyncio.timeout(PATIENCE):
+            await done.wait()
+
+    mailbox.loop.run_until_complete(wait())
+    return delivered
+
+
+@loop_kinds
+@pytest.mark.parametrize("has_bell", [True, False])
+def test_loop_is_woken_each_time(make_loop: t.Any, has_bell: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if make_loop is None:
+        pytest.skip("uvloop is not installed")
+    if not has_bell:  # another system than Linux
+        monkeypatch.delattr("os.eventfd", raising=False)
+    loop = make_loop()
+    try:
+        mailbox = mailbox_of(loop)
+        assert post_in_turn(mailbox, 20) == list(range(21))
+        assert post_in_turn(mailbox, 3) == [0, 1, 2, 3]  # the loop was stopped in between
+        assert (mailbox.bell is not None) is (has_bell and sys.platform == "linux")
+    finally:
+        loop.close()
+    mailbox.post(lambda: None)  # the loop is closed: nobody waits any more
+    assert not mailbox.items
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="needs /proc")
+@loop_kinds
+def test_closed_loops_leave_no_files_open(make_loop: t.Any) -> None:
+    if make_loop is None:
+        pytest.skip("uvloop is not installed")
+
+    def serve_once() -> None:
+        loop = make_loop()
+        try:
+            post_in_turn(mailbox_of(loop), 1)
+        finally:
+            loop.close()
+
+    serve_once()
+    gc.collect()
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(5):
+        serve_once()
+    gc.collect()
+    assert len(os.listdir("/proc/self/fd")) <= before
+
+
+def test_loops_at_once_keep_one_mailbox_each() -> None:
+    loops = [asyncio.new_event_loop() for _ in range(2)]
+    try:
+        boxes = [mailbox_of(loop) for loop in loops * 3]
+        assert boxes[:2] * 3 == boxes
+    finally:
+        for loop in loops:
+            loop.close()
 
 
 # -- async iterables for sync readers

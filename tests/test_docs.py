@@ -46,7 +46,7 @@ def blocks(language: str) -> list[tuple[str, str]]:
 FILES = {name: code for page in PAGES for name, code in NAMED.findall(page.read_text())}
 COMMANDS = sorted({line for _, text in blocks("sh") for line in text.splitlines() if line})
 IN_CI = [line for line in COMMANDS if line.startswith("python3 -m venv")]
-SERVED = [line for line in COMMANDS if line not in IN_CI and re.search(r":app$| run( --debug)?$", line)]
+SERVED = [line for line in COMMANDS if line not in IN_CI and re.search(r":app$| run( --debug| --workers \d+)?$", line)]
 PRINTED = [line for line in COMMANDS if line not in IN_CI and line not in SERVED]
 
 

@@ -19,21 +19,22 @@ FLOORS = (
     *("typing", "gone", "globals", "hints", "signals", "config", "overrides", "alias", "hooks"),
     *("workers", "trio_loop", "bridge", "waiting", "utils", "steps", "runner"),
     # messages
-    *("json.provider", "json", "json.tag", "body", "multipart", "watching", "environ", "wrappers", "extensions"),
+    *("json.patient", "json.provider", "json", "json.tag", "body", "forms", "multipart", "watching", "environ", "wrappers", "extensions"),
     *("websockets", "asgi_connection", "wrapped", "debughelpers", "responding"),
     # services
-    *("logging", "paths", "streaming", "sse", "files", "flashing", "urls", "helpers", "sessions", "templating"),
+    *("logging", "paths", "streaming", "sse", "files", "flashing", "urls", "helpers", "signing", "cookies"),
+    *("sessions", "templating"),
     *("routing", "stored_sessions", "redis_store", "sqlite_store"),
     # registration
     *("scaffold", "blueprints", "views", "errors"),
     # execution
     *("plan", "ctx", "dispatch", "watchdog", "mounting", "native"),
     # edges
-    *("asgi_websocket", "shutdown", "background", "lifespan", "deadlines", "exchange", "guarding", "asgi", "wsgi"),
+    *("asgi_websocket", "shutdown", "background", "stats", "lifespan", "deadlines", "exchange", "guarding", "asgi", "wsgi"),
     # application
     *("app", "__init__"),
     # tools
-    *("discovery", "envfiles", "commands", "listening", "devserver", "reloading", "debugger", "serving"),
+    *("discovery", "envfiles", "commands", "listening", "devserver", "reloading", "debugger", "serving", "processes"),
     *("transport", "mounted_call", "testing", "connections", "async_testing", "pytest_plugin", "shell", "cli"),
     *("__main__", "as_flask"),
 )

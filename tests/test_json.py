@@ -248,6 +248,42 @@ def test_a_key_is_registered_once() -> None:
     assert serializer.tags[" o"] is serializer.order[0]
 
 
+class TagText(JSONTag, of=str, to_json=str.upper, to_python=str.lower):
+    key = " s"
+
+
+@pytest.mark.parametrize("registers", [True, False])
+def test_own_tag_of_a_type_that_json_has(registers: bool) -> None:
+    serializer = TaggedJSONSerializer()
+    assert serializer.dumps(["a", 1]) == '["a",1]'
+    if registers:
+        serializer.register(TagText)
+    else:
+        serializer.order.append(TagText(serializer))
+    assert serializer.dumps(["a", 1]) == '[{" s":"A"},1]'
+
+
+def test_own_default_tags() -> None:
+    class Own(TaggedJSONSerializer):
+        default_tags: t.ClassVar[list[type[JSONTag]]] = [TagText]
+
+    assert Own().dumps("a") == '{" s":"A"}'
+
+
+def test_tagged_json_is_written_by_the_applications_provider(app: Flask) -> None:
+    class Own(DefaultJSONProvider):
+        def dumps(self, obj: t.Any, **kwargs: t.Any) -> str:
+            return super().dumps(["own", obj], **kwargs)
+
+    serializer = TaggedJSONSerializer()
+    with app.app_context():
+        assert serializer.dumps({"b": (1,), "a": "é"}) == '{"a":"\\u00e9","b":{" t":[1]}}'
+        app.json.ensure_ascii = app.json.sort_keys = False  # type: ignore[attr-defined]  # the default provider's
+        assert serializer.dumps({"b": 1, "a": "é"}) == '{"b":1,"a":"é"}'
+        app.json = Own(app)
+        assert serializer.dumps([1]) == '["own",[1]]'
+
+
 @pytest.mark.parametrize("index", [None, -1, 0, 1])
 def test_order_of_tags(index: int | None) -> None:
     ours, theirs = TaggedJSONSerializer(), flask.json.tag.TaggedJSONSerializer()

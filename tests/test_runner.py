@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import sqlite3
+import sys
 import threading
 import time
 import traceback
 import typing as t
 from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar
 
 import pytest
@@ -156,6 +158,32 @@ async def test_variables_are_one_context_in_both_places(pool: WorkerPool) -> Non
     USER.set("server")
     assert await run(travel(), pool) == ["server", "loop", "thread", "server"]
     assert USER.get() == "server"
+
+
+def test_bursts_of_several_loops_on_one_pool_all_end() -> None:
+    """No leg is left behind in a pool, and no loop misses the end of one."""
+    pool, interval, end = WorkerPool(3, 10_000), sys.getswitchinterval(), time.monotonic() + 1
+
+    async def travel() -> None:
+        for move in (TO_LOOP, TO_THREAD, TO_LOOP):
+            await move
+
+    async def give_bursts() -> None:
+        while time.monotonic() < end:
+            async with asyncio.timeout(PATIENCE):
+                for count in (1, 30, 3):
+                    await asyncio.gather(*(Runner(travel(), pool, THREAD) for _ in range(count)))
+
+    sys.setswitchinterval(1e-5)
+    try:
+        with ThreadPoolExecutor(3) as executor:
+            runs = [executor.submit(asyncio.run, give_bursts()) for _ in range(3)]
+        for run_of_loop in runs:
+            run_of_loop.result()
+    finally:
+        sys.setswitchinterval(interval)
+        pool.close()
+    assert not pool.backlog
 
 
 async def test_overload_is_told_before_anything_ran(pool: WorkerPool) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import flask.debughelpers
 import flask.templating
 import pytest
-from jinja2 import DictLoader, TemplateNotFound
+from jinja2 import DictLoader, Template as BaseTemplate, TemplateNotFound
 
 from asyncflask import (
     Blueprint,
@@ -184,6 +184,57 @@ class TestContext:
         app.context_processor(lambda: {"a": 1, "b": 1, "request": "processed"})
         with app.test_request_context():
             assert render_template_string("{{ a }} {{ b }} {{ request }}", b=2) == "1 2 processed"
+
+    def test_globals_of_the_environment_and_of_one_template(self, app: Flask) -> None:
+        app.jinja_env.globals.update(a="environment", b="environment")
+        template = app.jinja_env.from_string(
+            "{{ a }} {{ b }} {{ c }}{% import '_macros.html' as m %} {{ m.size }}", globals={"b": "template"}
+        )
+        with app.app_context():
+            assert render_template(template, c=1) == "environment template 1 3"
+            assert render_template(template, a=1, b=2) == "1 2  3"
+            app.jinja_env.globals["a"] = "changed"
+            template.globals["c"] = "added"
+            assert render_template(template) == "changed template added 3"
+
+    def test_a_block_and_an_included_template_see_the_same(self, app: Flask) -> None:
+        app.jinja_env.globals["a"] = "global"
+        text = "{% set a = 1 %}{% block x %}{{ a }}{% endblock %} {% include 'page.html' %}{{ self.x() }}"
+        with app.app_context():
+            template = app.jinja_env.from_string(text)
+            plain = BaseTemplate.new_context(template, {"value": 2})
+            assert render_template(template, value=2) == "".join(template.root_render_func(plain)) == "1 app page 21"
+            assert template.new_context({"value": 2}).globals_keys == plain.globals_keys
+
+    def test_own_template_class(self, app: Flask) -> None:
+        class OwnTemplate(BaseTemplate):
+            def render(self, *args: t.Any, **kwargs: t.Any) -> str:
+                return f"own {super().render(*args, **kwargs)}"
+
+        app.jinja_env.template_class = OwnTemplate
+        with app.app_context():
+            assert render_template("page.html", value=1) == "own app page 1"
+
+    @pytest.mark.parametrize("asynchronous", [False, True])
+    def test_processors_of_the_application_and_of_the_blueprint(self, app: Flask, asynchronous: bool) -> None:
+        async def give_async() -> dict[str, t.Any]:
+            return {"a": "app", "b": "app"}
+
+        app.context_processor(give_async if asynchronous else lambda: {"a": "app", "b": "app"})
+        app.template_context_processors["one"].append(lambda: {"b": "one"})
+        with app.test_request_context("/one/x"):
+            assert render_template_string("{{ a }} {{ b }}") == "app one"
+        with app.test_request_context("/two/x"):
+            assert render_template_string("{{ a }} {{ b }}") == "app app"
+
+    def test_own_update_of_the_context(self) -> None:
+        class Own(Flask):
+            def update_template_context(self, context: dict[str, t.Any]) -> None:
+                super().update_template_context(context)
+                context["a"] = sorted(context)
+
+        with Own(__name__).test_request_context():
+            assert render_template_string("{{ a|join }}", b=1) == "bgrequest"
 
     def test_markup_is_escaped_where_it_is_html(self, app: Flask) -> None:
         with app.app_context():

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import random
+import sys
 import threading
 import time
 import typing as t
@@ -11,7 +14,7 @@ from functools import partial
 
 import pytest
 
-from asyncflask.workers import Lane, Overloaded, PoolLane, Ticket, WorkerPool
+from asyncflask.workers import Lane, Overloaded, PoolLane, QueueBell, Ticket, WorkerPool, _make_bell
 
 PATIENCE = 5
 
@@ -220,6 +223,168 @@ def test_thread_that_cannot_be_started_costs_nothing(
     assert len(pool.lanes) <= 2 and len(threads_of(pool)) == len(pool.lanes)
 
 
+# -- how a thread is woken
+
+
+@pytest.mark.parametrize("make", [_make_bell, QueueBell])
+def test_bell_is_heard_once_however_often_it_rang(make: t.Any) -> None:
+    bell, heard = make(), []
+
+    def listen() -> None:
+        for number in range(2):
+            bell.wait()
+            heard.append(number)
+
+    bell.ring()
+    bell.ring()
+    thread = threading.Thread(target=listen, daemon=True)
+    thread.start()
+    wait_until(lambda: heard)
+    time.sleep(0.02)
+    assert heard == [0]
+    bell.ring()
+    thread.join(PATIENCE)
+    assert heard == [0, 1]
+
+
+def test_too_many_open_files_do_not_stop_the_threads(
+    make_pool: t.Any, work: Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: int) -> int:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr("os.eventfd", fail, raising=False)
+    make_pool(1).submit(partial(work.quick, 1))
+    wait_until(lambda: work.done)
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="needs /proc")
+def test_threads_that_ended_leave_no_files_open(make_pool: t.Any, work: Work) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    pool = make_pool(5)
+    for number in range(5):
+        pool.submit(partial(work.block, number))
+    wait_until(lambda: len(work.started) == 5)
+    pool.close()
+    work.release.set()
+    wait_until(lambda: len(os.listdir("/proc/self/fd")) <= before)
+
+
+# -- one thread wakes the next (rule 6)
+
+
+def test_short_jobs_in_a_row_keep_few_threads_busy(make_pool: t.Any, work: Work) -> None:
+    pool = make_pool(40, 10_000)
+    for number in range(2000):
+        pool.submit(partial(work.quick, number))
+    wait_until(lambda: len(work.done) == 2000)
+    assert len(pool.lanes) < 40
+    assert pool.waking is None or not pool.backlog
+
+
+def test_jobs_that_block_spread_over_idle_threads(make_pool: t.Any, work: Work) -> None:
+    """Each waits for all the others."""
+    pool = make_pool(8)
+    for number in range(1, 4):
+        meeting = threading.Barrier(8)
+
+        def job(lane: PoolLane, meeting: threading.Barrier = meeting) -> None:
+            work.quick(meeting.wait(PATIENCE))
+
+        for _ in range(8):
+            pool.submit(job)
+        wait_until(lambda number=number: len(work.done) == 8 * number and len(pool.idle) == 8)
+    assert len(pool.lanes) == 8
+
+
+def test_free_thread_is_not_refused_because_others_have_queues(make_pool: t.Any, work: Work) -> None:
+    pool = make_pool(2, 1)
+    pool.submit(partial(work.block, "busy"))
+    wait_until(lambda: work.started)
+    for number in range(3):
+        pool.lanes[0].put(partial(work.quick, number))
+    pool.submit(partial(work.quick, "free"))
+    wait_until(lambda: "free" in work.names)
+
+
+def test_thread_that_was_woken_for_the_queue_does_its_own_work_too(make_pool: t.Any, work: Work) -> None:
+    pool = make_pool(1)
+    lane = pool.choose()
+    with pool.lock:  # both arrive before the thread looks
+        pool.idle.remove(lane)
+        pool.waking = lane
+        lane.inbox.put(None)
+        lane.inbox.put(partial(work.quick, "own"))
+        pool.backlog.append(partial(work.quick, "queued"))
+    wait_until(lambda: len(work.done) == 2)
+    wait_until(lambda: pool.idle == [lane])
+    assert work.names == ["own", "queued"] and pool.waking is None
+
+
+def test_thread_that_cannot_be_started_by_another_leaves_the_queue_to_it(
+    make_pool: t.Any, work: Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool = make_pool(3)
+    pool.submit(partial(work.quick, "first"))
+    wait_until(lambda: work.done)
+
+    def fail(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", fail)
+    for number in range(50):
+        pool.submit(partial(work.quick, number))
+    wait_until(lambda: len(work.done) == 51)
+    assert len(pool.lanes) == 1
+
+
+@pytest.mark.parametrize("bell", ["Bell", "QueueBell"])
+@pytest.mark.parametrize("size", [1, 3, 40])
+def test_no_job_is_left_behind(make_pool: t.Any, size: int, bell: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bursts from several threads, which wait for the end of each: a job that nobody takes would stop them."""
+    if bell == "QueueBell":  # another system than Linux, or gevent
+        monkeypatch.delattr("os.eventfd", raising=False)
+    pool = make_pool(size, 10_000)
+    interval, end, errors = sys.getswitchinterval(), time.monotonic() + 0.5, []
+
+    def give_bursts(seed: int) -> None:
+        chance = random.Random(seed)
+        while time.monotonic() < end and not errors:
+            count = chance.randrange(1, 60)
+            left, over = list(range(count)), threading.Event()
+
+            def job(pause: float, left: list[int] = left, over: threading.Event = over) -> None:
+                if pause:
+                    time.sleep(pause)
+                left.pop()
+                if not left:
+                    over.set()
+
+            for _ in range(count):
+                pause = chance.choice((0, 0, 0, 0, 0.0002))
+                if chance.random() < 0.3:
+                    lane = pool.choose()
+                    lane.put(partial(job, pause))
+                    pool.release(lane)
+                else:
+                    pool.submit(lambda lane, pause=pause, job=job: job(pause))
+            if not over.wait(PATIENCE):
+                errors.append(f"{len(left)} of {count} jobs were not run")
+
+    sys.setswitchinterval(1e-5)
+    try:
+        givers = [threading.Thread(target=give_bursts, args=(seed,)) for seed in range(4)]
+        for giver in givers:
+            giver.start()
+        for giver in givers:
+            giver.join(4 * PATIENCE)
+    finally:
+        sys.setswitchinterval(interval)
+    assert errors == []
+    wait_until(lambda: len(pool.idle) == len(pool.lanes))
+    assert not pool.backlog and pool.waking is None and all(lane.given == 0 for lane in pool.lanes)
+
+
 # -- requests that start on the loop
 
 
@@ -268,6 +433,7 @@ def test_jobs_that_wait_in_lanes_count_as_queue(make_pool: t.Any, work: Work) ->
         pool.choose(refuse=True)
     with pytest.raises(Overloaded):
         pool.submit(partial(work.quick, "refused"))
+    assert (pool.count_busy(), pool.count_queued()) == (1, 2)
     pool.choose().put(partial(work.quick, "let in already"))  # a later step of a request is never refused
     work.release.set()
     wait_until(lambda: len(work.done) == 4)
@@ -290,7 +456,7 @@ def test_waking_an_idle_lane_keeps_it_idle_once(make_pool: t.Any, work: Work) ->
     lane = pool.choose()
     for _ in range(3):
         lane.wake(Ticket())
-    wait_until(lambda: lane.inbox.empty())
+    wait_until(lambda: not lane.inbox.items)
     pool.submit(partial(work.quick, 1))
     wait_until(lambda: work.done and pool.idle)
     assert pool.idle == [lane]
@@ -318,6 +484,7 @@ def test_close_ends_the_threads(make_pool: t.Any, work: Work) -> None:
     pool = make_pool(3)
     for number in range(3):
         pool.submit(partial(work.block, number))
+    wait_until(lambda: len(work.started) == 3)
     threads = threads_of(pool)
     assert len(threads) == 3
     pool.close()

@@ -13,6 +13,8 @@ from uuid import UUID
 
 from werkzeug.http import http_date
 
+from ..bridge import cv_home
+
 if t.TYPE_CHECKING:
     from ..app import Flask
     from ..wrappers import Response
@@ -89,6 +91,10 @@ def _make_encode(encoder: json.JSONEncoder) -> t.Callable[[t.Any], str]:
     return encode
 
 
+_decode = json.JSONDecoder().decode
+_LARGE = 1024 * 1024  # bytes or characters
+
+
 class DefaultJSONProvider(JSONProvider):
     """The standard library's `json` with more types, and settings for subclasses to change."""
 
@@ -105,6 +111,13 @@ class DefaultJSONProvider(JSONProvider):
 
     def loads(self, s: str | bytes, **kwargs: t.Any) -> t.Any:
         try:
+            if not kwargs and len(s) > _LARGE and cv_home.get(None) is not None:  # a thread beside a loop
+                from .patient import PatientDecoder
+
+                text = s if isinstance(s, str) else s.decode(json.detect_encoding(s), "surrogatepass")
+                return PatientDecoder().decode(text)
+            if not kwargs and type(s) is bytes and s[:1] in (b"{", b"[") and s[1:2] != b"\0":
+                return _decode(s.decode("utf-8", "surrogatepass"))  # UTF-8, as json.loads finds out at more length
             return json.loads(s, **kwargs)
         except RecursionError:  # the input's fault, as all else that cannot be parsed
             raise ValueError("The JSON document is nested too deeply.") from None

@@ -8,13 +8,14 @@ from __future__ import annotations
 import typing as t
 from base64 import b64decode, b64encode
 from datetime import datetime
+from types import NoneType
 from uuid import UUID
 
 from markupsafe import Markup
 from werkzeug.http import http_date, parse_date
 
-from . import dumps, loads
-from .provider import COMPACT
+from . import _get_provider, dumps, loads
+from .provider import COMPACT, DefaultJSONProvider
 
 Convert = t.Callable[[t.Any], t.Any]
 
@@ -144,25 +145,35 @@ class TagDateTime(JSONTag, of=datetime, to_json=http_date, to_python=parse_date)
     key = " d"
 
 
+def _encode(value: t.Any) -> str:
+    return dumps(value, **COMPACT)
+
+
+def _find_encode() -> t.Callable[[t.Any], str]:
+    """`_encode`, or what it would come to: the default provider keeps that, which otherwise is made at each call."""
+    provider: t.Any = _get_provider()
+    if provider is None or getattr(provider.dumps, "__func__", None) is not DefaultJSONProvider.dumps:
+        return _encode
+    return t.cast(Convert, provider._kept.get(id(COMPACT)) or provider._keep_encode(COMPACT))
+
+
+_TAGS = (TagDict, PassDict, TagTuple, PassList, TagBytes, TagMarkup, TagUUID, TagDateTime)
+# What none of them takes, subclasses aside.
+_PLAIN = frozenset({str, int, float, bool, NoneType})
+
+
 class TaggedJSONSerializer:
     """Writes compact tagged JSON. Tags are asked in their `order`; `tags` has them by key."""
 
-    __slots__ = ("order", "tags")
+    __slots__ = ("_native_order", "order", "tags")
 
-    default_tags: t.ClassVar[list[type[JSONTag]]] = [
-        TagDict,
-        PassDict,
-        TagTuple,
-        PassList,
-        TagBytes,
-        TagMarkup,
-        TagUUID,
-        TagDateTime,
-    ]
+    default_tags: t.ClassVar[list[type[JSONTag]]] = list(_TAGS)
 
     def __init__(self) -> None:
         self.tags: dict[str, JSONTag] = {}
         self.order: list[JSONTag] = []
+        # A copy while there are no other tags than ours; the public one may be changed in place.
+        self._native_order: list[JSONTag] = []
         for tag_class in self.default_tags:
             self.register(tag_class)
 
@@ -174,8 +185,11 @@ class TaggedJSONSerializer:
                 raise KeyError(f"The tag {tag.key!r} is already registered.")
             self.tags[tag.key] = tag
         self.order.insert(len(self.order) if index is None else index, tag)
+        self._native_order = self.order.copy() if all(type(rule) in _TAGS for rule in self.order) else []
 
     def tag(self, value: t.Any) -> t.Any:
+        if type(value) in _PLAIN and self.order == self._native_order:
+            return value
         for rule in self.order:
             if rule.check(value):
                 return rule.tag(value)
@@ -194,7 +208,7 @@ class TaggedJSONSerializer:
         return value
 
     def dumps(self, value: t.Any) -> str:
-        return dumps(self.tag(value), **COMPACT)
+        return _find_encode()(self.tag(value))
 
     def loads(self, value: str) -> t.Any:
         return self._untag_scan(loads(value))
