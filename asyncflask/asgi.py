@@ -69,10 +69,10 @@ async def _serve_http(app: Flask, scope: Scope, receive: Receive, send: Send) ->
 
 def _join_repeated(headers: Iterable[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
     """HTTP/2 clients send cookies one by one (RFC 9113 8.2.3). Two lengths joined so are no number any more."""
-    joined: dict[bytes, bytes] = {}
+    values: dict[bytes, list[bytes]] = {}
     for name, value in headers:
-        joined[name] = joined[name] + b"; " + value if name in joined else value
-    return joined
+        values.setdefault(name, []).append(value)
+    return {name: b"; ".join(several) for name, several in values.items()}
 
 
 async def _begin_body(app: Flask, reader: BodyReader, length: bytes | None) -> tuple[t.IO[bytes], HTTPException | None]:

@@ -22,6 +22,7 @@ from werkzeug.exceptions import BadRequest, ClientDisconnected, RequestEntityToo
 from werkzeug.wsgi import get_input_stream
 
 from .bridge import _on_event_loop, run_in_thread, wait_for
+from .shortage import answering_shortages
 from .steps import DRIVEN
 from .waiting import timeout
 
@@ -177,9 +178,10 @@ class Spool:
         self.add(piece)
 
     def flush(self) -> None:
-        if not self.on_disk:
-            self.file, self.on_disk = TemporaryFile(), True
-        self.file.writelines(self.pieces)
+        with answering_shortages():
+            if not self.on_disk:
+                self.file, self.on_disk = TemporaryFile(), True
+            self.file.writelines(self.pieces)
         self.pieces.clear()
         self.held = 0
 

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import stat
 import typing as t
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import datetime
 from io import BufferedReader
 
 # By attribute, so that a replacement in the module is seen.
 import werkzeug.utils
-from werkzeug.exceptions import NotFound, ServiceUnavailable
+from werkzeug.exceptions import NotFound
 from werkzeug.wsgi import FileWrapper
 
 from .globals import current_app, request
+from .shortage import answering_shortages
 
 if t.TYPE_CHECKING:
     from .wrappers import Response
@@ -55,7 +53,7 @@ def send_file(
         last_modified=last_modified,
         max_age=max_age,
     )
-    with _answering_for_the_system():
+    with answering_shortages():
         return t.cast("Response", werkzeug.utils.send_file(**options))
 
 
@@ -65,23 +63,11 @@ def send_from_directory(directory: os.PathLike[str] | str, path: os.PathLike[str
     Keywords are those of `send_file`.
     """
     options = _prepare_send_file_kwargs(**kwargs)
-    with _answering_for_the_system():
+    with answering_shortages():
         try:
             return t.cast("Response", werkzeug.utils.send_from_directory(directory, path, **options))
         except FileNotFoundError as error:  # it was there a moment ago
             raise NotFound from error
-
-
-@contextmanager
-def _answering_for_the_system() -> Iterator[None]:
-    """No more files can be opened: that passes, so it is a 503 and no bug of the view's."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in (errno.EMFILE, errno.ENFILE):
-            raise
-        current_app.logger.error("A file could not be sent: %s", error)
-        raise ServiceUnavailable("Too many files are open.", retry_after=1) from error
 
 
 def find_path(response: Response) -> str | None:

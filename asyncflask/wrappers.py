@@ -30,6 +30,7 @@ from .environ import ScopeHeaders, build_environ, decode, path_info, server_of
 from .forms import FormParser
 from .globals import _cv_app, _cv_request, current_app
 from .gone import missing_from
+from .shortage import answering_shortages
 
 if t.TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -312,13 +313,17 @@ class Request(RequestBase):
             return
         limits, error = self._form_limits(), None
         try:
-            super()._load_form_data()
+            self._parse_form()
         except HTTPException as raised:
             error = raised.with_traceback(None)
         fields = self.__dict__
         self._form_ahead = limits, error, fields.pop("form", None), fields.pop("files", None)
         fields.pop("stream", None)
         t.cast(BodyStream, self._stream).rewind()  # it may be the raw body that is wanted
+
+    def _parse_form(self) -> None:
+        with answering_shortages():
+            super()._load_form_data()
 
     def _take_form_ahead(self) -> bool:
         """Whether the form is there, unless the limits were changed meanwhile, or some of the body read."""
@@ -338,7 +343,7 @@ class Request(RequestBase):
     def _load_form_data(self) -> None:
         self._has_form = True
         if not self._take_form_ahead():
-            super()._load_form_data()
+            self._parse_form()
         if current_app and current_app.debug and self.mimetype != "multipart/form-data" and not self.files:
             from .debughelpers import attach_enctype_error_multidict
 

@@ -9,24 +9,30 @@ from typing import NamedTuple
 
 from .chart import draw_chart
 from .machine import describe_machine, describe_packages
-from .peers import PEERS
+from .peers import OURS, PEERS
 from .report import Results, write_report
-from .rounds import find_cycles, measure_all
+from .rounds import ask_all, measure_all
 from .scenarios import SCENARIOS, Scenario
 from .servers import SECONDS, TURNS, measure_servers
+from .startup import compare
 
 
 class Extent(NamedTuple):
-    """How long a run takes: rounds of so many seconds, turns of so many seconds through each server."""
+    """How long a run takes: rounds of so many seconds, turns of so many through each server, processes begun.
+
+    `kept`: after how many requests memory is looked at, and at which it is looked at again.
+    """
 
     rounds: int
     round_seconds: float
     turns: int
     turn_seconds: int
+    starts: int
+    kept: tuple[int, int]
 
 
-FULL = Extent(7, 0.2, TURNS, SECONDS)
-QUICK = Extent(2, 0.02, 1, 1)
+FULL = Extent(7, 0.2, TURNS, SECONDS, 20, (2_000, 20_000))
+QUICK = Extent(2, 0.02, 1, 1, 2, (50, 100))
 
 
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
@@ -59,10 +65,15 @@ def run(options: argparse.Namespace) -> Results:
     rounds = options.rounds or extent.rounds
     peers = options.peers or list(PEERS)
     cells = measure_all(choose_scenarios(options.only), peers, rounds, extent.round_seconds, tell)
-    cycles = {} if options.only else find_cycles(peers)
+    cycles, kept, startup = {}, {}, {}
+    if not options.only:
+        tell("what is left behind, and what it takes to begin")
+        cycles = ask_all(peers, "cycles")
+        kept = ask_all({OURS} & set(peers), "kept", few=extent.kept[0], many=extent.kept[1])
+        startup = compare(extent.starts) if {OURS, "flask"} <= set(peers) else {}
     rates = measure_servers(peers, extent.turns, extent.turn_seconds, tell) if options.servers else {}
     machine = [*describe_machine(), ("Packages", describe_packages(peers, options.servers))]
-    return Results(peers, rounds, machine, cells, cycles, rates)
+    return Results(peers, rounds, machine, cells, cycles, rates, kept, startup)
 
 
 def save(results: Results, text: str, folder: Path) -> None:

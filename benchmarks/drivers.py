@@ -7,7 +7,6 @@ The work of a driver is the same for every peer; the peer `raw` shows how much i
 from __future__ import annotations
 
 import asyncio
-import gc
 import io
 from time import perf_counter
 from typing import Any, NamedTuple
@@ -159,7 +158,6 @@ class AsgiDriver:
 
     def time(self, request: Request, count: int, expected: Answer, at_once: int = 1) -> float:
         drive = self.drive_in_turn if at_once == 1 else self.drive_at_once
-        gc.collect()
         return self.runner.run(drive(request, count, expected, at_once))
 
     async def drive_in_turn(self, request: Request, count: int, expected: Answer, at_once: int) -> float:
@@ -252,7 +250,6 @@ class WsgiDriver:
 
     def time(self, request: Request, count: int, expected: Answer, at_once: int = 1) -> float:
         environ, call, status = make_environ(request), self.call, str(expected.status)
-        gc.collect()
         start = perf_counter()
         for _ in range(count):
             started, body = call(environ, request.body)

@@ -22,15 +22,15 @@ def name_loader() -> str:
     return "wrk" if shutil.which("wrk") else "the bundled loader"
 
 
-def load(port: int, path: str, seconds: int) -> float:
+def load(port: int, path: str, seconds: int, connections: int = CONNECTIONS) -> float:
     if shutil.which("wrk"):
-        return load_with_wrk(port, path, seconds)
-    return asyncio.run(load_alone(port, path, seconds))
+        return load_with_wrk(port, path, seconds, connections)
+    return asyncio.run(load_alone(port, path, seconds, connections))
 
 
-def load_with_wrk(port: int, path: str, seconds: int) -> float:
+def load_with_wrk(port: int, path: str, seconds: int, connections: int) -> float:
     headers = [part for name, value in HEADERS for part in ("-H", f"{name}: {value}")]
-    command = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", *headers, f"http://127.0.0.1:{port}{path}"]
+    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", *headers, f"http://127.0.0.1:{port}{path}"]
     output = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 30).stdout
     rate = re.search(r"Requests/sec:\s+([\d.]+)", output)
     if rate is None or float(rate[1]) == 0 or "Non-2xx" in output:
@@ -38,8 +38,8 @@ def load_with_wrk(port: int, path: str, seconds: int) -> float:
     return float(rate[1])
 
 
-async def load_alone(port: int, path: str, seconds: float) -> float:
-    """`CONNECTIONS` kept-alive connections, each with one request at a time."""
+async def load_alone(port: int, path: str, seconds: float, connections: int = CONNECTIONS) -> float:
+    """Kept-alive connections, each with one request at a time."""
     lines = [
         f"GET {path} HTTP/1.1",
         f"host: 127.0.0.1:{port}",
@@ -47,7 +47,7 @@ async def load_alone(port: int, path: str, seconds: float) -> float:
     ]
     request = "\r\n".join([*lines, "", ""]).encode()
     start = perf_counter()
-    keep_asking = (ask_until(port, request, start + seconds) for _ in range(CONNECTIONS))
+    keep_asking = (ask_until(port, request, start + seconds) for _ in range(connections))
     counts = await asyncio.gather(*keep_asking)
     return sum(counts) / (perf_counter() - start)
 

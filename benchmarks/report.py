@@ -4,16 +4,23 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import NamedTuple
 
 from .loader import CONNECTIONS, name_loader
-from .peers import PEERS
-from .rounds import Cell, Cells, Key
-from .scenarios import CYCLE_REQUESTS, SCENARIOS, TARGETS, Scenario, Target
+from .peers import OURS, PEERS
+from .rounds import Cases, Cell, Cells
+from .scenarios import CYCLE_REQUESTS, SCENARIOS, Scenario
 from .servers import Rates, Service
+from .targets import find_ratio, judge_memory, judge_rates, judge_start, judge_times
 
-OURS = "asyncflask"
 FACES = {"asgi": "ASGI", "wsgi": "WSGI"}
+# Of what startup.compare finds: the title, and what makes milliseconds or MiB of it.
+STARTUP_TITLES = {
+    "import": ("import, ms", 1000),
+    "first": ("import and first answer (WSGI), ms", 1000),
+    "memory": ("memory after hello, MiB", 1 / 1024),
+}
 
 
 class Results(NamedTuple):
@@ -23,8 +30,10 @@ class Results(NamedTuple):
     rounds: int
     machine: list[tuple[str, str]]
     cells: Cells
-    cycles: dict[Key, dict[str, Any]]
+    cycles: Cases
     rates: Rates
+    kept: Cases
+    startup: dict[str, dict[str, float]]
 
 
 class Footnotes:
@@ -60,6 +69,22 @@ def format_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str
 
     rule = "|".join(["-" * (widths[0] + 2), *("-" * (width + 1) + ":" for width in widths[1:])])
     return [format_row(head), f"|{rule}|", *map(format_row, rows)]
+
+
+Tables = dict[str, list[str]]
+
+
+def fill_in(page: Path, tables: Tables) -> None:
+    """Put each table between its marks, `<!-- begin: name -->` and `<!-- end: name -->`."""
+    text = page.read_text(encoding="utf-8")
+    for name, lines in tables.items():
+        begin, end = (f"<!-- {edge}: {name} -->\n" for edge in ("begin", "end"))
+        head, _, rest = text.partition(begin)
+        _, found, tail = rest.partition(end)
+        if not found:
+            raise ValueError(f"{page.name} has no marks for {name!r}.")
+        text = f"{head}{begin}" + "".join(f"{line}\n" for line in lines) + end + tail
+    page.write_text(text, encoding="utf-8")
 
 
 def list_scenarios(results: Results, face: str) -> list[Scenario]:
@@ -98,31 +123,18 @@ def write_ratios(results: Results, face: str) -> list[str]:
     return [title, "", *format_table(["scenario", *(PEERS[peer].title for peer in peers)], rows), ""]
 
 
-def find_ratio(cells: Cells, ours: Key, theirs: Key) -> Cell | None:
-    one, other = cells.get(ours), cells.get(theirs)
-    if not isinstance(one, Cell) or not isinstance(other, Cell):
-        return None
-    return Cell(one.best / other.best, one.median / other.median)
-
-
-def judge(ratio: Cell, limit: float) -> str:
-    """`unsure` where best and median disagree: run again on a quieter machine."""
-    reached = {ratio.best <= limit, ratio.median <= limit}
-    return "unsure" if len(reached) == 2 else "reached" if True in reached else "not reached"
-
-
 def write_targets(results: Results) -> list[str]:
-    measured = [(target, find_ratio(results.cells, target.ours, target.theirs)) for target in TARGETS]
-    rows = [format_target(target, ratio) for target, ratio in measured if ratio is not None]
+    """Those of which both sides were measured."""
+    rows = [
+        *judge_times(results.cells),
+        *judge_rates(results.rates),
+        *judge_memory(results.kept, results.cycles),
+        *judge_start(results.startup),
+    ]
     if not rows:
         return []
-    head = ["asyncflask's time", "at most", "measured", "result"]
+    head = ["asyncflask's time (or rate) to the peer's", "promised", "measured", "result"]
     return ["### Targets", "", *format_table(head, rows), ""]
-
-
-def format_target(target: Target, ratio: Cell) -> list[str]:
-    measured = format_both(*ratio, "{:.2f}".format)
-    return [target.title, f"{target.limit:.2f}", measured, judge(ratio, target.limit)]
 
 
 def write_cycles(results: Results) -> list[str]:
@@ -142,7 +154,7 @@ def format_garbage(found: dict[str, int] | str) -> str:
     return "-" if isinstance(found, str) else f"{sum(found.values()):,}"
 
 
-def list_garbage(cycles: dict[Key, dict[str, Any]]) -> list[str]:
+def list_garbage(cycles: Cases) -> list[str]:
     lines = [
         f"- asyncflask ({FACES[face]}), {case}: {format_types(types)}"
         for (peer, face), found in cycles.items()
@@ -150,6 +162,33 @@ def list_garbage(cycles: dict[Key, dict[str, Any]]) -> list[str]:
         if peer == OURS and types and not isinstance(types, str)
     ]
     return [*lines, ""] if lines else []
+
+
+def write_kept(results: Results) -> list[str]:
+    if not results.kept:
+        return []
+    cases = list(dict.fromkeys(case for found in results.kept.values() for case in found))
+    rows = [
+        [f"{PEERS[peer].title} ({FACES[face]})", *(format_kept(found.get(case, "")) for case in cases)]
+        for (peer, face), found in results.kept.items()
+    ]
+    return ["### Bytes that each request keeps", "", *format_table(["peer", *cases], rows), ""]
+
+
+def format_kept(found: float | str) -> str:
+    return "-" if isinstance(found, str) else f"{found:.2f}"
+
+
+def write_startup(results: Results) -> list[str]:
+    """Seconds of what begins, KiB of memory."""
+    if not results.startup:
+        return []
+    rows = [
+        [STARTUP_TITLES[key][0], *(format_number(found[peer] * STARTUP_TITLES[key][1]) for peer in found)]
+        for key, found in results.startup.items()
+    ]
+    peers = [PEERS[peer].title for peer in next(iter(results.startup.values()))]
+    return ["### To begin", "", *format_table(["", *peers], rows), ""]
 
 
 def format_types(types: dict[str, int]) -> str:
@@ -178,5 +217,6 @@ def write_report(results: Results) -> str:
     for face in FACES:
         if list_scenarios(results, face):
             lines += write_times(results, face, notes) + write_ratios(results, face)
-    lines += write_targets(results) + write_cycles(results) + write_rates(results, notes) + notes.write()
+    lines += write_targets(results) + write_cycles(results) + write_kept(results) + write_startup(results)
+    lines += write_rates(results, notes) + notes.write()
     return "\n".join(lines).rstrip() + "\n"

@@ -25,8 +25,17 @@ class Cell(NamedTuple):
     median: float
 
 
+class Turn(NamedTuple):
+    """Of one request in one round: seconds of the clock and of the processor, how often a thread waited."""
+
+    seconds: float
+    processor: float
+    waits: float
+
+
 Tell = Callable[[str], None]
 Cells = dict[Key, Cell | str]  # by (scenario, peer); a text is the reason of an empty cell
+Cases = dict[Key, dict[str, Any]]  # by (peer, face): what was found, by case; a text is the reason of nothing
 
 
 class WorkerProcess:
@@ -93,20 +102,33 @@ def measure(
 ) -> dict[str, Cell | str]:
     """One scenario for those peers which have its face."""
     taking_part = [peer for peer in peers if scenario.face in PEERS[peer].modules]
+    entries = {peer: (workers.get(peer, scenario.face), scenario.key) for peer in taking_part}
+    found = measure_in_turns(entries, rounds, seconds)
+    return {peer: turns if isinstance(turns, str) else make_cell(turns) for peer, turns in found.items()}
+
+
+def make_cell(turns: list[Turn]) -> Cell:
+    times = [turn.seconds * 1e6 for turn in turns]
+    return Cell(min(times), median(times))
+
+
+def measure_in_turns(
+    entries: dict[str, tuple[WorkerProcess, str]], rounds: int, seconds: float
+) -> dict[str, list[Turn] | str]:
+    """By name: what a worker, which is no other's, takes for its scenario; a text is the reason of nothing."""
     replies = {
-        peer: workers.get(peer, scenario.face).ask(do="prepare", key=scenario.key, seconds=seconds)
-        for peer in taking_part
+        name: worker.ask(do="prepare", key=key, seconds=seconds) for name, (worker, key) in entries.items()
     }
-    results: dict[str, Cell | str] = {p: r["without"] for p, r in replies.items() if "without" in r}
-    counts = {peer: reply["count"] for peer, reply in replies.items() if "count" in reply}
-    times: dict[str, list[float]] = {peer: [] for peer in counts}
-    for peer in take_turns(list(counts), rounds):
-        reply = workers.get(peer, scenario.face).ask(do="run", count=counts[peer])
+    failed: dict[str, list[Turn] | str] = {name: r["without"] for name, r in replies.items() if "without" in r}
+    counts = {name: reply["count"] for name, reply in replies.items() if "count" in reply}
+    turns: dict[str, list[Turn]] = {name: [] for name in counts}
+    for name in take_turns(list(counts), rounds):
+        reply = entries[name][0].ask(do="run", count=counts[name])
         if "without" in reply:
-            results[peer] = reply["without"]
+            failed[name] = reply["without"]
         else:
-            times[peer].append(reply["seconds"] / counts[peer] * 1e6)
-    return results | {p: Cell(min(t), median(t)) for p, t in times.items() if p not in results}
+            turns[name].append(Turn(*(reply[key] / counts[name] for key in Turn._fields)))
+    return turns | failed
 
 
 def take_turns(peers: list[str], rounds: int) -> Iterator[str]:
@@ -128,9 +150,9 @@ def measure_all(
     return cells
 
 
-def find_cycles(peers: Iterable[str]) -> dict[Key, dict[str, Any]]:
-    """By (peer, face): the objects left behind, by case."""
+def ask_all(peers: Iterable[str], what: str, **how: int) -> Cases:
+    """`cycles`: the objects left behind. `kept`: bytes that each request keeps."""
     with Workers() as workers:
         faces = [(peer, face) for peer in peers for face in PEERS[peer].modules]
-        replies = {key: workers.get(*key).ask(do="cycles") for key in faces}
+        replies = {key: workers.get(*key).ask(do=what, **how) for key in faces}
     return {key: reply["cases"] for key, reply in replies.items() if "cases" in reply}

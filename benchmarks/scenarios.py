@@ -155,5 +155,3 @@ CYCLE_CASES = (
     ("500, sync view", "plain", "/boom-sync", 500),
 )
 CYCLE_REQUESTS = 1000
-# Memory is looked at after the first of these, and again after the second.
-KEPT_REQUESTS = (2_000, 20_000)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import NamedTuple
@@ -44,6 +46,7 @@ SERVICES = (
     *(Service("uvicorn", peer, *ASYNC) for peer in ("asyncflask", "starlette", "quart", "raw")),
     *(Service("uvicorn", peer, *SYNC) for peer in ("asyncflask", "starlette", "quart")),
     *(Service("gunicorn", peer, *SYNC) for peer in ("asyncflask", "flask")),
+    *(Service("gunicorn", peer, *ASYNC) for peer in ("asyncflask", "flask")),
 )
 Rates = dict[Service, Rate | str]
 
@@ -61,11 +64,13 @@ def make_command(service: Service, port: int) -> list[str]:
 class Server:
     """A server process, from its first answer to its end."""
 
-    def __init__(self, service: Service) -> None:
-        self.service, self.port = service, find_free_port()
+    def __init__(self, make: Callable[[int], list[str]], path: str, **environ: str) -> None:
+        """`make` gives the command for a port; `path` is asked until it answers."""
+        self.make, self.path, self.environ, self.port = make, path, environ, find_free_port()
 
     def __enter__(self) -> Server:
-        self.process = subprocess.Popen(make_command(self.service, self.port), cwd=ROOT)
+        command, environ = self.make(self.port), {**os.environ, **self.environ}
+        self.process = subprocess.Popen(command, cwd=ROOT, env=environ, stdout=subprocess.DEVNULL)
         return self
 
     def __exit__(self, *exc_info: object) -> None:
@@ -86,9 +91,9 @@ class Server:
 
     def answers(self) -> bool:
         try:
-            url = f"http://127.0.0.1:{self.port}{self.service.path}"
+            url = f"http://127.0.0.1:{self.port}{self.path}"
             with urllib.request.urlopen(url, timeout=5) as response:
-                return b"world" in response.read()
+                return bool(response.read())
         except OSError:
             return False
 
@@ -106,28 +111,20 @@ def measure_servers(peers: Iterable[str], turns: int, seconds: int, tell: Tell) 
     failed: dict[Service, Rate | str] = {}
     with ExitStack() as stack:
         wanted = [service for service in SERVICES if service.peer in peers]
-        servers = [stack.enter_context(Server(service)) for service in wanted]
-        for server in servers:
-            start_or_note(server, failed)
+        servers = {
+            service: stack.enter_context(Server(partial(make_command, service), service.path)) for service in wanted
+        }
+        for service, server in servers.items():
+            try:
+                server.wait_until_it_answers()
+            except LoadFailed as failure:
+                failed[service] = str(failure)
         for turn in range(turns):
-            for server in servers:
-                if server.service not in failed:
-                    tell(f"turn {turn + 1}: {', '.join(server.service[:3])}")
-                    load_once(server, seconds, rates, failed)
+            for service, server in servers.items():
+                if service not in failed:
+                    tell(f"turn {turn + 1}: {', '.join(service[:3])}")
+                    try:
+                        rates.setdefault(service, []).append(load(server.port, service.path, seconds))
+                    except (LoadFailed, OSError, EOFError) as failure:
+                        failed[service] = str(failure)
     return failed | {s: Rate(max(r), median(r)) for s, r in rates.items() if s not in failed}
-
-
-def start_or_note(server: Server, failed: dict[Service, Rate | str]) -> None:
-    try:
-        server.wait_until_it_answers()
-    except LoadFailed as failure:
-        failed[server.service] = str(failure)
-
-
-def load_once(
-    server: Server, seconds: int, rates: dict[Service, list[float]], failed: dict[Service, Rate | str]
-) -> None:
-    try:
-        rates.setdefault(server.service, []).append(load(server.port, server.service.path, seconds))
-    except (LoadFailed, OSError, EOFError) as failure:
-        failed[server.service] = str(failure)

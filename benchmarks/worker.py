@@ -11,9 +11,12 @@ import importlib
 import json
 import logging
 import os
+import resource
 import sys
+import tracemalloc
 from collections import Counter
 from collections.abc import Callable
+from time import process_time
 from typing import Any
 
 from .drivers import BROWSER_HEADERS, DRIVERS, Request, WrongAnswer
@@ -44,12 +47,23 @@ class Worker:
         return {"count": self.choose_count(seconds)}
 
     def run(self, count: int) -> dict[str, Any]:
-        return {"seconds": self.driver.time(self.request, count, self.expected, self.scenario.at_once)}
+        """Seconds of the clock, seconds of the processor in all threads, how often a thread waited."""
+        gc.collect()
+        waited, begin = count_waits(), process_time()
+        seconds = self.driver.time(self.request, count, self.expected, self.scenario.at_once)
+        return {"seconds": seconds, "processor": process_time() - begin, "waits": count_waits() - waited}
 
     def find_cycles(self) -> dict[str, Any]:
         """For each case the unreachable objects, by type, which 1,000 requests left with gc disabled."""
+        return self.look_at_cases(lambda request: collect_garbage_of(lambda: self.driver.ask(request, CYCLE_REQUESTS)))
+
+    def find_kept(self, few: int, many: int) -> dict[str, Any]:
+        """For each case the bytes that a request keeps: the growth from number `few` to number `many`."""
+        return self.look_at_cases(lambda request: self.measure_kept(request, few, many))
+
+    def look_at_cases(self, look: Callable[[Request], Any]) -> dict[str, Any]:
         logging.disable(logging.CRITICAL)
-        return {"cases": {case[0]: self.count_garbage(*case[1:]) for case in CYCLE_CASES}}
+        return {"cases": {case[0]: self.look_at_case(look, *case[1:]) for case in CYCLE_CASES}}
 
     def open(self, factory: str, arguments: tuple[int, ...] = (), key: str = "") -> None:
         self.close()
@@ -90,9 +104,10 @@ class Worker:
         while spent < min(WARM_UP_SECONDS, seconds):
             count *= 2
             spent = self.run(count)["seconds"]
+        spent = min(spent, *(self.run(count)["seconds"] for _ in range(2)))  # not of a moment when the machine was busy
         return max(1, round(count * seconds / spent / at_once)) * at_once
 
-    def count_garbage(self, factory: str, path: str, status: int) -> dict[str, int] | str:
+    def look_at_case(self, look: Callable[[Request], Any], factory: str, path: str, status: int) -> Any:
         try:
             self.open(factory)
         except Absent as absent:
@@ -101,7 +116,26 @@ class Worker:
         answer = self.driver.ask(request, WARM_UP)
         if answer.status != status:
             return f"answers {answer.status}"
-        return collect_garbage_of(lambda: self.driver.ask(request, CYCLE_REQUESTS))
+        return look(request)
+
+    def measure_kept(self, request: Request, few: int, many: int) -> float:
+        tracemalloc.start()
+        try:
+            sizes = [self.measure_memory(request, count) for count in (few, many - few)]
+        finally:
+            tracemalloc.stop()
+        return (sizes[1] - sizes[0]) / (many - few)
+
+    def measure_memory(self, request: Request, count: int) -> int:
+        """Bytes in use after so many more requests."""
+        for done in range(0, count, CYCLE_REQUESTS):
+            self.driver.ask(request, min(CYCLE_REQUESTS, count - done))
+        gc.collect()
+        return tracemalloc.get_traced_memory()[0]
+
+
+def count_waits() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_nvcsw
 
 
 def collect_garbage_of(action: Any) -> dict[str, int]:
@@ -123,6 +157,7 @@ def answer(worker: Worker, command: dict[str, Any]) -> dict[str, Any]:
         "prepare": worker.prepare,
         "run": worker.run,
         "cycles": worker.find_cycles,
+        "kept": worker.find_kept,
     }
     try:
         return actions[command.pop("do")](**command)

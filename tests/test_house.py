@@ -19,7 +19,8 @@ FLOORS = (
     *("typing", "gone", "globals", "hints", "signals", "config", "overrides", "alias", "hooks"),
     *("workers", "trio_loop", "bridge", "waiting", "utils", "steps", "runner"),
     # messages
-    *("json.patient", "json.provider", "json", "json.tag", "body", "forms", "multipart", "watching", "environ", "wrappers", "extensions"),
+    *("json.patient", "json.provider", "json", "json.tag", "shortage", "body", "forms", "multipart", "watching"),
+    *("environ", "wrappers", "extensions"),
     *("websockets", "asgi_connection", "wrapped", "debughelpers", "responding"),
     # services
     *("logging", "paths", "streaming", "sse", "files", "flashing", "urls", "helpers", "signing", "cookies"),
@@ -30,7 +31,8 @@ FLOORS = (
     # execution
     *("plan", "ctx", "dispatch", "watchdog", "mounting", "native"),
     # edges
-    *("asgi_websocket", "shutdown", "background", "stats", "lifespan", "deadlines", "exchange", "guarding", "asgi", "wsgi"),
+    *("asgi_websocket", "shutdown", "background", "stats", "lifespan", "deadlines", "exchange", "guarding", "asgi"),
+    "wsgi",
     # application
     *("app", "__init__"),
     # tools

@@ -17,8 +17,9 @@ class Peer(NamedTuple):
     distributions: tuple[str, ...]
 
 
+OURS = "asyncflask"
 PEERS = {
-    "asyncflask": Peer(
+    OURS: Peer(
         "asyncflask", {"asgi": "asyncflask", "wsgi": "asyncflask"}, ("asyncflask", "Werkzeug")
     ),
     "flask": Peer("Flask", {"wsgi": "flask"}, ("Flask", "asgiref")),
