@@ -296,13 +296,22 @@ class Request(RequestBase):
             _close_files(self._form_ahead[3])
 
     def get_json(self, force: bool = False, silent: bool = False, cache: bool = True) -> t.Any:
-        """Raises RequestEntityTooLarge on an event loop beyond MAX_JSON_ON_LOOP bytes: all else would have to wait."""
-        size = 0 if self._stream is None else t.cast("MemoryBody | BodyStream", self._stream).size
-        if size > _SMALL_JSON and _on_event_loop():
-            limit = current_app.config["MAX_JSON_ON_LOOP"]
+        """Over ASGI raises RequestEntityTooLarge beyond MAX_JSON_SIZE, on the loop MAX_JSON_ON_LOOP: all would wait."""
+        size = self._body_size()
+        if size > _SMALL_JSON:
+            limit = current_app.config["MAX_JSON_ON_LOOP" if _on_event_loop() else "MAX_JSON_SIZE"]
             if limit is not None and size > limit:
                 raise RequestEntityTooLarge("The JSON document is too large.")
         return super().get_json(force, silent, cache)
+
+    def _body_size(self) -> int:
+        """In bytes, over ASGI."""
+        stream = t.cast("MemoryBody | BodyStream | None", self._stream)
+        if stream is None:
+            return 0
+        if isinstance(stream, MemoryBody) or stream.loaded is not None:
+            return stream.size
+        return len(self.get_data()) if self.content_length is None else self.content_length
 
     def _form_limits(self) -> tuple[int | None, ...]:
         return self.max_content_length, self.max_form_memory_size, self.max_form_parts

@@ -32,7 +32,7 @@ def test_same_answers(tmp_path: Path) -> None:
         check_identities(servers)
         assert (tmp_path / "flask_site.py").read_bytes() == (HERE / "flask_site.py").read_bytes()
         answers = play_everywhere(servers, cases)
-        logged = {name: server.read_exceptions() for name, server in servers.items()}
+        logged = {name: leave_out_streams(server.read_exceptions()) for name, server in servers.items()}
         assert [name for name, server in servers.items() if NOTICE in server.read_log()] == []
     assert all(seen == logged[REFERENCE] for seen in logged.values()), logged
     check_that_much_was_asked(answers[REFERENCE])
@@ -40,6 +40,11 @@ def test_same_answers(tmp_path: Path) -> None:
     new = [f"{server}: {case}: {how}" for (server, case), how in found.items() if (server, case) not in DIFFERENCES]
     assert not new, f"{len(new)} differences:\n" + "\n".join(new[:20])
     assert not (gone := DIFFERENCES.keys() - found.keys()), f"No difference any more: {gone}"
+
+
+def leave_out_streams(logged: Counter[str]) -> Counter[str]:
+    """Under WSGI the server alone tells of an error in a stream; over ASGI the application does so too."""
+    return Counter({line: times for line, times in logged.items() if not line.startswith("Exception on /stream/")})
 
 
 def check_identities(servers: Mapping[str, SiteServer]) -> None:
