@@ -29,6 +29,7 @@ if t.TYPE_CHECKING:
 
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGBREAK") if hasattr(signal, name))
 POLL_INTERVAL = 0.1  # seconds
+RUNNERS = ("asyncio.runners", "trio._core._ki")  # asyncio.run sets a partial of a method, trio.run a function
 
 
 class ShutdownEvent:
@@ -127,9 +128,9 @@ class Listener:
 
 
 def _is_pythons(handler: t.Any) -> bool:
-    """Whether it is the one for Ctrl-C that Python or asyncio.run set, and take away only if nobody replaced it."""
-    owner = getattr(getattr(handler, "func", None), "__self__", None)
-    return handler is signal.default_int_handler or type(owner).__module__ == "asyncio.runners"
+    """Whether it is the one for Ctrl-C of Python or of a loop's runner, who takes away only what nobody replaced."""
+    owner = getattr(getattr(handler, "func", None), "__self__", handler)
+    return handler is signal.default_int_handler or getattr(owner, "__module__", None) in RUNNERS
 
 
 def _set_handler(number: int, handler: Callable[[int, FrameType | None], t.Any]) -> bool:

@@ -1,0 +1,159 @@
+"""Faults in views, hooks and streams, over sockets. What each server shows stands in docs/reliability.md."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+
+import h11
+import pytest
+from contract_message import make_question
+from contract_wire import Closed, Wire, encode
+from fault_servers import STYLES, TYPE, FaultServer, new_id, read_answer
+
+
+def test_03_disconnect_during_a_sync_view(wsgi_server: FaultServer) -> None:
+    """The teardown waits for the view to end. (ASGI: tests/test_cancellation.py)"""
+    who = new_id()
+    with wsgi_server.send("GET", f"/hold/sync?id={who}"):
+        wsgi_server.wait_for(who, "begins")
+    wsgi_server.release(who)
+    wsgi_server.check_torn_down(who, "NoneType")
+    assert wsgi_server.events(who) == ["begins", "ends", "teardown NoneType"]
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_04_disconnect_during_a_stream(asgi_server: FaultServer, style: str) -> None:
+    check_stream_is_closed(asgi_server, style)
+
+
+def test_04_disconnect_during_a_stream_wsgi(wsgi_server: FaultServer) -> None:
+    """A server notices it when it sends the next piece."""
+    check_stream_is_closed(wsgi_server, "sync")
+
+
+def check_stream_is_closed(server: FaultServer, style: str) -> None:
+    """The generator is closed within a second, its context alive in `finally`."""
+    who = new_id()
+    with server.send("GET", f"/endless/{style}?id={who}") as wire:
+        received = b""
+        while b"piece" not in received:
+            received += wire.recv(1000)
+    server.wait_for(who, f"closed /endless/{style} with context", 2)  # the machine may be busy
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_09_a_teardown_raises(server: FaultServer, style: str) -> None:
+    """All others run, the response is sent, the error is logged."""
+    who = new_id()
+    answer = server.get(f"/plain/{style}?id={who}&fail=teardown_request")
+    assert (answer.status, answer.text) == (200, "plain")
+    server.check_torn_down(who, "NoneType")
+    server.poll(lambda: f"teardown_request fails for {who}" in server.read_log())
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_10_after_request_raises(server: FaultServer, style: str) -> None:
+    check_plain_500(server, style, "after_request")
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_12_an_error_handler_raises(server: FaultServer, style: str) -> None:
+    check_plain_500(server, style, "handler")
+
+
+@pytest.mark.parametrize("place", ["open_session", "save_session"])
+@pytest.mark.parametrize("style", STYLES)
+def test_23_the_session_store_dies(server: FaultServer, style: str, place: str) -> None:
+    answer = check_plain_500(server, style, place)
+    assert answer.get("Set-Cookie") is None
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_36_a_request_hook_raises(server: FaultServer, style: str) -> None:
+    check_plain_500(server, style, "before_request")
+
+
+def check_plain_500(server: FaultServer, style: str, place: str):
+    """One answer, one teardown, one entry of the log; the connection's next request is a request like any other."""
+    who = new_id()
+    wire = Wire.connect(server.port)
+    with wire.sock:
+        answer = wire.ask(make_question("GET", f"/plain/{style}?id={who}&fail={place}"))
+    assert answer.status == 500 and "Internal Server Error" in answer.text
+    assert who not in answer.text
+    server.check_torn_down(who, "LookupError")
+    server.poll(lambda: who in server.read_log())
+    assert server.get("/ping").text == "pong"
+    return answer
+
+
+@pytest.mark.parametrize("style", STYLES)
+@pytest.mark.parametrize("length", ["", "&length=100"], ids=["chunked", "length"])
+def test_11_a_stream_raises_after_its_start(server: FaultServer, style: str, length: str) -> None:
+    """The connection is aborted, never a clean end; the error is logged."""
+    who = new_id()
+    with (
+        server.send("GET", f"/break/{style}?id={who}{length}") as wire,
+        pytest.raises((h11.RemoteProtocolError, Closed)),
+    ):
+        read_answer(wire)
+    server.poll(lambda: f"broken for {who}" in server.read_log())
+    assert server.get("/ping").text == "pong"
+
+
+@pytest.mark.parametrize("style", STYLES)
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"a":' * 100_000], ids=["array", "object"])
+def test_14_json_100_000_deep(server: FaultServer, style: str, text: str) -> None:
+    assert server.post(f"/json/{style}?id={new_id()}", [TYPE["json"]], text.encode()).status == 400
+
+
+def test_24_all_worker_threads_busy(asgi_server: FaultServer) -> None:
+    """Async views unaffected, name look-ups work, 503 with Retry-After past the queue's limit."""
+    who = new_id()
+
+    def ask(number: int):
+        return asgi_server.get(f"/hold/sync?id={who}&number={number}")
+
+    with ThreadPoolExecutor(9) as pool:
+        try:
+            futures = [pool.submit(ask, number) for number in range(9)]  # 4 threads, 2 places in the queue
+            asgi_server.poll(lambda: sum(future.done() for future in futures) == 3)
+            refused = [future.result() for future in futures if future.done()]
+            assert asgi_server.get("/ping").text == "pong"
+            assert asgi_server.get("/look-up").text == "True"
+            assert [answer.status for answer in refused] == [503] * 3
+            assert all(int(answer.get("Retry-After") or 0) > 0 for answer in refused)
+            asgi_server.poll(lambda: asgi_server.events(who).count("begins") == 4)
+        finally:
+            asgi_server.release(who)
+        assert sorted(future.result().status for future in futures) == [200] * 6 + [503] * 3
+
+
+def test_26_a_view_blocks_the_loop(asgi_server: FaultServer) -> None:
+    """The watchdog logs its stack and name (SLOW_CALLBACK_MS is set)."""
+    assert asgi_server.get("/block").text == "blocked"
+    asgi_server.poll(lambda: "by the endpoint 'block'" in asgi_server.read_log())
+    assert "time.sleep(0.6)" in asgi_server.read_log()
+
+
+def test_28_pipelined_requests_each_start_clean(server: FaultServer) -> None:
+    """All of one connection. A server may hang up after any answer: what it gives is right."""
+    targets = [f"/clean/{style}?id={new_id()}" for _ in range(5) for style in STYLES]
+    questions = [make_question("GET", target) for target in targets]
+    wire = Wire.connect(server.port)
+    with wire.sock:
+        answers = [wire.read(questions[0], memoryview(b"".join(map(encode, questions))))]
+        with suppress(Closed):
+            answers.extend(wire.read(question) for question in questions[1:])
+    ids = [target.partition("id=")[2] for target in targets[: len(answers)]]
+    assert [answer.json for answer in answers] == [{"g": [], "user": "nobody", "id": who} for who in ids]
+    assert len(answers) == len(targets) or server.name == "gunicorn-sync"
+
+
+def test_33_a_static_file_cut_short_while_sent(wsgi_server: FaultServer) -> None:
+    """Abort, no hang. (ASGI: tests/test_files.py)"""
+    who = new_id()
+    with wsgi_server.send("GET", f"/file?id={who}") as wire, pytest.raises(h11.RemoteProtocolError):
+        read_answer(wire)
+    wsgi_server.check_torn_down(who, "NoneType")
