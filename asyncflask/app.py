@@ -24,6 +24,7 @@ from .blueprints import refuse_foreign
 from .config import DEFAULT_CONFIG, Config, ConfigAttribute
 from .ctx import AppContext, RequestContext, _AppCtxGlobals
 from .dispatch import make_plan, run_stage
+from .environ import check_host
 from .errors import find_error_handler
 from .flashing import get_flashed_messages
 from .globals import g, request, request_ctx, session
@@ -451,14 +452,15 @@ class Flask(Native, metaclass=AppType):
         if self.config["TRUSTED_HOSTS"] is not None:
             request.trusted_hosts = self.config["TRUSTED_HOSTS"]
         # Checked here for its error; kept where a test or middleware changed the environ since.
-        host = get_host(request.environ, request.trusted_hosts)
+        host = check_host(get_host(request.environ, request.trusted_hosts))
         request.host = host  # pyright: ignore[reportAttributeAccessIssue]  # such a property can be set
         subdomain = server_name = None
         if not self.url_map.host_matching:
             server_name = self.config["SERVER_NAME"]
             if not self.subdomain_matching:
                 subdomain = self.url_map.default_subdomain or ""
-        return self.url_map.bind_to_environ(request.environ, server_name=server_name, subdomain=subdomain)
+        environ = request.environ if host else {**request.environ, "HTTP_HOST": ""}
+        return self.url_map.bind_to_environ(environ, server_name=server_name, subdomain=subdomain)
 
     def url_for(
         self,

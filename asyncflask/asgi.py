@@ -13,7 +13,6 @@ from .ctx import RequestContext
 from .environ import BODILESS_METHODS, IN_PROCESS, PRESERVE, build_environ, path_info
 from .exchange import ChainExchange, Exchange
 from .routing import find_fast, is_plain_host
-from .runner import begin_in_context
 from .steps import LOOP, THREAD
 
 if t.TYPE_CHECKING:
@@ -39,8 +38,7 @@ async def _serve_http(app: Flask, scope: Scope, receive: Receive, send: Send) ->
             request = ctx.request
             request._receive, request._reader = receive, reader
             app._open_requests.add(ctx)
-            chain = ChainExchange(ctx, send, refusal)
-            await chain.move(chain.answer(), THREAD)
+            await ChainExchange(ctx, send, refusal).serve(THREAD)
             return
         ctx = _open_context(app, plan, scope, stream, headers, refusal)
         request, plan = ctx.request, ctx.plan
@@ -53,11 +51,7 @@ async def _serve_http(app: Flask, scope: Scope, receive: Receive, send: Send) ->
 
             await serve_guarded(ctx, send)
             return
-        exchange = Exchange(ctx, send)
-        if plan.needs_thread:
-            await exchange.move(exchange.answer(), plan.start)
-        elif (rest := begin_in_context(exchange.answer())) is not None:
-            await rest
+        await Exchange(ctx, send).serve(plan.start if plan.needs_thread else None)
     finally:
         if ctx is not None:
             app._open_requests.discard(ctx)

@@ -27,12 +27,15 @@ from .steps import DRIVEN
 from .waiting import timeout
 
 if t.TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
+
     from .typing import Receive
     from .watching import Watch
 
 T = t.TypeVar("T")
 CHUNK = 64 * 1024
 CRUMB = 1024
+LOADED = "asyncflask.body_loaded"  # in an environ whose input is what was still to come of the body
 MAX_DIGITS = 19  # of a Content-Length: more bytes than any disk has
 
 
@@ -425,13 +428,50 @@ class UnreadInput:
         if host.plan.streams_body or declares_too_much(request, limit):
             return
         # A hook may have read some of it already: what follows is the rest.
-        stream = request.__dict__.pop("stream", None) or get_input_stream(request.environ)
+        stream = request.__dict__.pop("stream", None) or open_input(request.environ)
         for piece in iter(partial(stream.read, CHUNK), b""):
             self.spool.write(piece)
             if limit is not None and self.spool.size > limit:
                 break
         request.environ["wsgi.input"] = self.spool.rewind()
         request.environ["wsgi.input_terminated"] = True
+        request.environ[LOADED] = True
+
+
+def open_input(environ: WSGIEnvironment) -> t.IO[bytes]:
+    """Werkzeug's; but where the server says that it ends the body, what ends before its declared length raises."""
+    stream = get_input_stream(environ)
+    length = environ.get("CONTENT_LENGTH")
+    if stream is not environ["wsgi.input"] or not length or LOADED in environ or isinstance(stream, AsyncReading):
+        return stream
+    return t.cast("t.IO[bytes]", DeclaredInput(stream, int(length)))
+
+
+class DeclaredInput(io.RawIOBase):
+    """A body of a declared length. gunicorn gives what came before its client left as if it were the whole."""
+
+    def __init__(self, stream: t.IO[bytes], length: int) -> None:
+        self.stream = stream
+        self.left: int = length
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: t.Any) -> int:
+        piece = self.read(len(buffer))
+        buffer[: len(piece)] = piece
+        return len(piece)
+
+    def read(self, size: int = -1) -> bytes:
+        size = self.left if size < 0 else min(size, self.left)
+        piece = self.stream.read(size) if size else b""
+        self.left -= len(piece)
+        if len(piece) < size:  # a WSGI server gives less only at the end
+            raise ClientDisconnected()
+        return piece
+
+    def readall(self) -> bytes:
+        return self.read()
 
 
 def declares_too_much(request: t.Any, limit: int | None) -> bool:

@@ -23,7 +23,7 @@ from .environ import PRESERVE
 from .errors import find_error_handler
 from .globals import _cv_app, _cv_request, _no_req_msg
 from .plan import AsyncStage, Plan, PlanKey, make_session_step, make_step
-from .responding import answers_natively, call_response
+from .responding import answers_natively, call_response, make_response
 from .sessions import warn_of_weak_key
 from .signals import appcontext_tearing_down, request_finished, websocket_finished
 from .steps import (
@@ -68,7 +68,7 @@ async def handle(ctx: RequestContext, render: Callable[[Response], T]) -> T:
             response = await ctx.plan.stages.handle_exception(ctx, caught)
             if not answers_natively(type(response)):  # type: ignore[arg-type]  # classes do hash
                 response = await _call_response(ctx, response)
-            rendered = render(response)
+            response, rendered = _render_failure(ctx, render, response)
         except BaseException as caught:
             error = caught
             raise
@@ -87,6 +87,17 @@ async def handle(ctx: RequestContext, render: Callable[[Response], T]) -> T:
         finally:
             error = None  # its traceback holds this frame: no cycle
     return rendered
+
+
+def _render_failure(ctx: RequestContext, render: Callable[[Response], T], response: Response) -> tuple[Response, T]:
+    """A hook may have put into the 500 what could not be sent before: then it is a plain one."""
+    try:
+        return response, render(response)
+    except Exception:
+        ctx.app.logger.exception("The response to an error cannot be sent")
+        response.close()
+        response = make_response(ctx.app, InternalServerError())
+        return response, render(response)
 
 
 async def _call_response(ctx: RequestContext, response: t.Any) -> t.Any:

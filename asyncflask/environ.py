@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import typing as t
 from collections.abc import Callable, Iterable, Sequence
@@ -10,6 +11,7 @@ from functools import cached_property
 from werkzeug.datastructures import Headers
 from werkzeug.datastructures.mixins import ImmutableHeadersMixin
 from werkzeug.exceptions import BadRequestKeyError
+from werkzeug.urls import uri_to_iri
 from werkzeug.wsgi import FileWrapper
 
 if t.TYPE_CHECKING:
@@ -20,6 +22,7 @@ if t.TYPE_CHECKING:
 # WSGI knows a websocket's handshake as a request that asks for an upgrade.
 _HTTP_SCHEMES = {"ws": "http", "wss": "https"}
 BODILESS_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})  # a body has to be announced by its headers
+_UNSAFE = re.compile("[\r\n\0]")
 FILE_CHUNK = 256 * 1024
 # Where Werkzeug's debugger and the test client leave a function that takes the contexts of a request.
 PRESERVE = "werkzeug.debug.preserve_context"
@@ -92,6 +95,18 @@ def merge_headers(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
     for name, values in repeated.items():
         merged[name] = ("; " if name == "cookie" else ",").join(values)
     return merged
+
+
+def check_headers(headers: Iterable[tuple[str, str]]) -> None:
+    """Raise ValueError for CR, LF or NUL, by which a value could begin a header of its own.
+
+    Werkzeug looks for the first two, in values alone.
+    """
+    if "".join(map("".join, headers)).isprintable():
+        return  # nearly always
+    for name, value in headers:
+        if _UNSAFE.search(name) or _UNSAFE.search(value):
+            raise ValueError(f"The header {name!r} must not contain CR, LF or NUL: {value!r}")
 
 
 def path_info(scope: Scope) -> str:
@@ -170,6 +185,16 @@ def build_scope(environ: WSGIEnvironment) -> Scope:
         "client": (environ.get("REMOTE_ADDR", ""), int(environ.get("REMOTE_PORT", 0))),
         "server": server_of(environ),
     }
+
+
+def check_host(host: str) -> str:
+    """`host`, or "" where no URL can be made of it: "xn--" and "[:5:1]" would raise in `request.url`."""
+    if "[" in host or "xn--" in host.lower():
+        try:
+            uri_to_iri(f"http://{host}/")
+        except ValueError:
+            return ""
+    return host
 
 
 def _request_uri(scope: Scope) -> str:

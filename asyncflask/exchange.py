@@ -7,18 +7,20 @@ from __future__ import annotations
 
 import typing as t
 from collections.abc import Awaitable, Callable, Coroutine
+from contextvars import Context, copy_context
 from functools import lru_cache, partial
-from types import GeneratorType
+from types import CoroutineType, GeneratorType
 
 from werkzeug.exceptions import HTTPException, InternalServerError
 from werkzeug.wsgi import FileWrapper
 
 from .ctx import RequestContext
 from .dispatch import handle, report_late
+from .environ import check_headers
 from .extensions import PATHSEND, make_trailers, offers, takes_trailers
 from .files import find_path
 from .responding import BODILESS_STATUS, final_headers, make_response, whole_body
-from .runner import Runner, move
+from .runner import Runner, begin_in_context, move
 from .steps import LOOP, THREAD
 from .waiting import cancel_scope, shield, shielded
 from .watching import Watch, watch_of
@@ -37,12 +39,28 @@ Made: t.TypeAlias = "tuple[Response, Message, bytes | None]"
 class Exchange:
     """One request and its response."""
 
-    __slots__ = ("ctx", "send")
+    __slots__ = ("ctx", "outside", "send", "whole")
 
     def __init__(self, ctx: RequestContext, send: Send) -> None:
         self.ctx: RequestContext = ctx
         self.send: Send = send
+        self.outside: Context = copy_context()  # the server's
+        self.whole: tuple[Message, bytes] | None = None  # an answer to be sent from there
         ctx.send = send
+
+    async def serve(self, place: str | None) -> None:
+        """Answer in a context of the request's own: on the loop, or from `place` on with steps in a worker thread.
+
+        What is sent last is sent in the server's: uvicorn begins the next of pipelined requests in there.
+        """
+        if place is not None:
+            await self.move(self.answer(), place)
+        elif (rest := begin_in_context(self.answer())) is not None:
+            await rest
+        if self.whole is not None:
+            start, body = self.whole
+            await self.send(start)
+            await self.send({"type": "http.response.body", "body": body, "more_body": False})
 
     def move(self, coro: Coroutine[t.Any, t.Any, None], start: str) -> Awaitable[None]:
         """Answer with steps in a worker thread."""
@@ -52,7 +70,7 @@ class Exchange:
         """Answer without the request cycle."""
         _, start, body = self._render(make_response(self.ctx.app, error))
         await self.send(start)
-        await self._send_piece(body or b"", more=False)
+        await self._send_last(body or b"")
 
     def _make(self) -> Coroutine[t.Any, t.Any, Made | None]:
         """The response, its start and, where it is at hand, its body; None: there is nothing to send."""
@@ -67,15 +85,16 @@ class Exchange:
         reader = ctx.request._reader
         if reader is not None and reader.disconnected:
             self.send = _send_to_nobody  # a server may be closing the connection just now
+        if body is not None and not response._on_close and type(response.response) is list:
+            self.whole = start, body
+            return
         if body is not None:
             try:
-                if ctx.place is not LOOP:
-                    await ctx.go(LOOP)
+                await ctx.go(LOOP)
                 await self.send(start)
-                await self.send({"type": "http.response.body", "body": body, "more_body": False})
+                await self._send_last(body)
             finally:
-                if response._on_close or type(response.response) is not list:
-                    await self._close(response, exhausted=False)
+                await self._close(response, exhausted=False)
             return
         ctx.send = None
         if response.trailers is not None and takes_trailers(ctx.request):
@@ -91,6 +110,8 @@ class Exchange:
             await Runner(self._stream_sync(response, start), ctx.app._workers, LOOP)
 
     def _render(self, response: Response) -> Made:
+        if response._status != "200 OK":
+            check_headers([("status", response._status)])
         status = response._status_code
         is_bodiless = status in BODILESS_STATUS
         body = None if is_bodiless else response.untouched_body()
@@ -106,14 +127,22 @@ class Exchange:
 
     # Streaming: each piece is made before the next, and `send` waits while the client is slow.
 
-    async def _send_piece(self, piece: bytes, more: bool = True) -> None:
-        await self.send({"type": "http.response.body", "body": piece, "more_body": more})
+    async def _send_piece(self, piece: bytes) -> None:
+        await self.send({"type": "http.response.body", "body": piece, "more_body": True})
+
+    async def _send_last(self, piece: bytes) -> None:
+        """Outside of the request's context (see `serve`)."""
+        sending = self.send({"type": "http.response.body", "body": piece, "more_body": False})
+        if type(sending) is not CoroutineType:
+            await sending
+        elif (rest := begin_in_context(sending, self.outside)) is not None:
+            await rest
 
     async def _end(self, response: Response, start: Message, watch: Watch) -> None:
         trailers = await make_trailers(self.ctx, response) if "trailers" in start else None
         await self.ctx.go(LOOP)
         watch.on_gone = None  # the response is complete once the last piece is with the server
-        await self._send_piece(b"", more=False)
+        await self._send_last(b"")
         if trailers is not None:
             await self.send(trailers)
 

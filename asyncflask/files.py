@@ -65,9 +65,25 @@ def send_from_directory(directory: os.PathLike[str] | str, path: os.PathLike[str
     options = _prepare_send_file_kwargs(**kwargs)
     with answering_shortages():
         try:
+            _refuse_links(directory, os.fspath(path))
             return t.cast("Response", werkzeug.utils.send_from_directory(directory, path, **options))
         except FileNotFoundError as error:  # it was there a moment ago
             raise NotFound from error
+
+
+def _refuse_links(directory: os.PathLike[str] | str, path: str) -> None:
+    """Raise NotFound for a link that leads out of the folder, unless FOLLOW_SYMLINKS allows it."""
+    folder = at = os.path.join(current_app.root_path, directory)
+    path = os.path.normpath(path)
+    for part in path.split(os.sep):
+        at = os.path.join(at, part)
+        if os.path.islink(at):
+            break
+    else:
+        return
+    inside = os.path.join(os.path.realpath(folder), "")
+    if not (current_app.config["FOLLOW_SYMLINKS"] or os.path.realpath(os.path.join(folder, path)).startswith(inside)):
+        raise NotFound
 
 
 def find_path(response: Response) -> str | None:

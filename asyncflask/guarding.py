@@ -13,7 +13,6 @@ from .bridge import current_loop
 from .deadlines import Deadline, explain_late, timeout_of
 from .dispatch import handle
 from .exchange import Exchange, Made
-from .runner import begin_in_context
 from .steps import LOOP, THREAD
 from .waiting import cancel_scope, shield
 from .watching import watch_of
@@ -36,10 +35,7 @@ async def serve_guarded(ctx: RequestContext, send: Send) -> None:
     exchange = GuardedExchange(ctx, send)
     try:
         with exchange.scope:
-            if ctx.plan.needs_thread:
-                await exchange.move(exchange.answer(), ctx.plan.start)
-            elif (rest := begin_in_context(exchange.answer())) is not None:
-                await rest
+            await exchange.serve(ctx.plan.start if ctx.plan.needs_thread else None)
     finally:
         exchange.end_guards()
         if exchange.refusal is not None:

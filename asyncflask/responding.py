@@ -11,6 +11,7 @@ from werkzeug.datastructures import Headers
 from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response as BaseResponse
 
+from .environ import check_headers
 from .globals import request
 from .wrappers import Response, _starts_natively
 
@@ -177,6 +178,7 @@ def whole_body(response: BaseResponse) -> bytes:
 
 def final_headers(response: Response, request: Request) -> Iterable[tuple[str, str]]:
     """The headers to send: Werkzeug's `get_wsgi_headers`, without an environ where none is needed."""
+    check_headers(response.headers)
     plain = type(response).get_wsgi_headers is BaseResponse.get_wsgi_headers
     if plain and response.status_code not in BODILESS_STATUS and response.is_sequence:
         names = [name.lower() for name, _ in response.headers]

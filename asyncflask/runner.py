@@ -27,12 +27,12 @@ T = t.TypeVar("T")
 Leg = Generator[t.Any, t.Any, None]
 
 
-def begin_in_context(coro: Coroutine[t.Any, t.Any, None]) -> InContext | None:
-    """Run `coro` on the loop in a copy of the context; None if it has ended, else what is to be awaited for the rest.
+def begin_in_context(coro: Coroutine[t.Any, t.Any, None], context: Context | None = None) -> InContext | None:
+    """Run `coro` on the loop in `context` or a copy of the current one; None if it has ended, else the rest to await.
 
     What a request sets does not reach the server's task, which may go on to serve the next one.
     """
-    run = copy_context().run
+    run = (copy_context() if context is None else context).run  # an empty one is false
     try:
         return InContext(coro, run, run(coro.send, None))
     except StopIteration:  # it never had to wait

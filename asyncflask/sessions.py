@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from datetime import UTC, datetime
 from functools import lru_cache
 
-from itsdangerous import BadSignature
+from itsdangerous import BadData
 from werkzeug.datastructures import CallbackDict
 
 from .cookies import find_cookie, set_cookie, vary_by_cookie
@@ -233,9 +233,10 @@ class SecureCookieSessionInterface(SessionInterface):
             return self.session_class()
         max_age = int(app.permanent_session_lifetime.total_seconds())
         try:
-            return self.session_class(serializer.loads(cookie, max_age=max_age))
-        except BadSignature:
-            return self.session_class()
+            kept = serializer.loads(cookie, max_age=max_age)
+        except BadData:  # forged, too old, or written by another version of the application
+            kept = None
+        return self.session_class(kept if isinstance(kept, dict) else None)
 
     @nonblocking
     def save_session(self, app: Flask, session: SessionMixin, response: Response) -> None:

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 
 from werkzeug.datastructures import Headers
 
+from .environ import check_headers
 from .signals import websocket_received, websocket_sent
 from .steps import tell_async
 from .wrappers import Request
@@ -64,7 +65,9 @@ class Websocket(Request):
         """Open the connection, if it is not open yet; `headers` as for a response. Raises WebsocketDisconnect."""
         if subprotocol is not None and subprotocol not in self.requested_subprotocols:
             raise ValueError(f"The client did not offer the subprotocol {subprotocol!r}.")
-        raw = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in Headers(headers)]
+        given = Headers(headers)
+        check_headers(given)
+        raw = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in given]
         await self.connection.accept(raw, subprotocol)
 
     async def receive(self) -> str | bytes:

@@ -14,6 +14,7 @@ from functools import cache, lru_cache
 from http import HTTPStatus
 from io import BytesIO
 from tempfile import SpooledTemporaryFile
+from urllib.parse import quote
 
 from werkzeug.datastructures import EnvironHeaders, Headers
 from werkzeug.datastructures.structures import iter_multi_items
@@ -21,12 +22,12 @@ from werkzeug.exceptions import BadRequest, HTTPException, RequestEntityTooLarge
 from werkzeug.http import parse_options_header
 from werkzeug.utils import cached_property, get_content_type
 from werkzeug.wrappers import Request as RequestBase, Response as ResponseBase
-from werkzeug.wsgi import ClosingIterator, get_input_stream
+from werkzeug.wsgi import ClosingIterator
 
 from . import json
-from .body import AsyncInput, AsyncReading, BodyStream, LimitedBody, MemoryBody, declares_too_much
+from .body import AsyncInput, AsyncReading, BodyStream, LimitedBody, MemoryBody, declares_too_much, open_input
 from .bridge import _on_event_loop, wait_for
-from .environ import ScopeHeaders, build_environ, decode, path_info, server_of
+from .environ import ScopeHeaders, build_environ, check_host, decode, path_info, server_of
 from .forms import FormParser
 from .globals import _cv_app, _cv_request, current_app
 from .gone import missing_from
@@ -51,6 +52,20 @@ def _split_blueprint_path(name: str) -> list[str]:
     """ "a.b.c" -> ["a.b.c", "a.b", "a"]: a nested blueprint's names, its own first."""
     parts = name.split(".")
     return [".".join(parts[:end]) for end in range(len(parts), 0, -1)]
+
+
+def _decodable(query: bytes) -> bytes:
+    """Percent-encoded where it is no UTF-8: Werkzeug decodes it, and a client's bytes must not raise."""
+    if query.isascii():
+        return query
+    try:
+        query.decode()
+    except UnicodeDecodeError:
+        return quote(query, safe=_ASCII).encode()
+    return query
+
+
+_ASCII = bytes(range(0x20, 0x7F))
 
 
 class _Field:
@@ -138,8 +153,8 @@ class Request(RequestBase):
             lambda environ: "/" + decode(environ.get("PATH_INFO") or "").lstrip("/"),
         )
         query_string = _Field(
-            lambda scope: scope.get("query_string", b""),
-            lambda environ: environ.get("QUERY_STRING", "").encode("latin-1"),
+            lambda scope: _decodable(scope.get("query_string", b"")),
+            lambda environ: _decodable(environ.get("QUERY_STRING", "").encode("latin-1")),
         )
         headers = _Field(lambda scope: ScopeHeaders(scope["headers"]), EnvironHeaders)
         remote_addr = _Field(
@@ -209,6 +224,11 @@ class Request(RequestBase):
         return [] if name is None else _split_blueprint_path(name)
 
     @cached_property
+    def host(self) -> str:
+        """As the client says, if it can be one: else "", as Werkzeug has it for characters that are not allowed."""
+        return check_host(super().host)
+
+    @cached_property
     def stream(self) -> BodyFile:
         """The body as a file; also `async for chunk in request.stream`. Raises RequestEntityTooLarge over the limit."""
         if self.shallow:
@@ -219,7 +239,7 @@ class Request(RequestBase):
         if declares_too_much(self, limit):
             raise RequestEntityTooLarge()
         if self._scope is None:
-            stream = get_input_stream(self.environ)
+            stream = open_input(self.environ)
         else:
             stream = self.input_stream if self.has_environ else self._input
         if isinstance(self._stream, BodyStream):
@@ -373,6 +393,9 @@ def _close_files(files: t.Any) -> None:
         file.close()
 
 
+_LONGEST_RANGE = 200  # of one range. Of several Werkzeug answers 416 too, but it would read them all first.
+
+
 class _LazyHeaders:
     """`Response.headers`, made when somebody looks at them: most JSON responses leave as they were made."""
 
@@ -443,6 +466,12 @@ class Response(ResponseBase):
         """Bytes of a Set-Cookie header beyond which a warning is given. Config: MAX_COOKIE_SIZE."""
         ctx = _cv_app.get(None)
         return ResponseBase.max_cookie_size if ctx is None else t.cast(int, ctx.app.config["MAX_COOKIE_SIZE"])
+
+    def make_conditional(self, request_or_environ: t.Any, *args: t.Any, **kwargs: t.Any) -> ResponseBase:
+        environ = getattr(request_or_environ, "environ", request_or_environ)
+        if len(environ.get("HTTP_RANGE", "")) > _LONGEST_RANGE:
+            environ = {**environ, "HTTP_RANGE": "bytes="}
+        return super().make_conditional(environ, *args, **kwargs)
 
     @property
     def is_async(self) -> bool:

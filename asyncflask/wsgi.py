@@ -6,7 +6,8 @@ No event loop exists until a step is async; that runs on the process's one backg
 from __future__ import annotations
 
 import typing as t
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextvars import Context, copy_context
 
 from werkzeug.exceptions import BadRequest
 from werkzeug.wrappers import Response as ResponseBase
@@ -14,7 +15,7 @@ from werkzeug.wrappers import Response as ResponseBase
 from .body import MAX_DIGITS, UnreadInput
 from .ctx import RequestContext
 from .dispatch import handle
-from .environ import decode
+from .environ import IN_PROCESS, check_headers, decode
 from .responding import BODILESS_STATUS, answers_natively, final_headers, whole_body
 from .routing import find_fast, is_plain_host
 from .steps import DRIVEN, drive
@@ -27,6 +28,36 @@ if t.TYPE_CHECKING:
 
 
 def serve(app: Flask, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    """In a context of the request's own, as over ASGI: the server's thread goes on to serve others."""
+    if IN_PROCESS in environ or "asgi.scope" in environ:  # a test, which shares its own, or the ASGI edge has made one
+        return _answer(app, environ, start_response)
+    context = copy_context()
+    body = context.run(_answer, app, environ, start_response)
+    if type(body) is list or isinstance(body, environ.get("wsgi.file_wrapper", ())):
+        return body
+    return _InContext(body, context)
+
+
+class _InContext:
+    """What runs the rest of a response in the request's context."""
+
+    def __init__(self, body: Iterable[bytes], context: Context) -> None:
+        self.body = body
+        self.run: Callable[..., t.Any] = context.run
+        self.pieces: Iterator[bytes] = self.run(iter, body)
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        return t.cast(bytes, self.run(next, self.pieces))
+
+    def close(self) -> None:
+        if hasattr(self.body, "close"):
+            self.run(self.body.close)
+
+
+def _answer(app: Flask, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
     ctx = app.request_context(environ)
     prepare(ctx, environ)
     unread = ctx.unread
@@ -34,16 +65,20 @@ def serve(app: Flask, environ: WSGIEnvironment, start_response: StartResponse) -
     def render(response: Response) -> Iterable[bytes]:
         if unread is not None and unread.spool.on_disk:
             _close_later(unread.spool.file, response)
+        if not isinstance(response, ResponseBase):
+            return t.cast(t.Any, response)(environ, start_response)
+        if response._status != "200 OK":
+            check_headers([("status", response._status)])
         natively = answers_natively(type(response)) and not response._on_close  # type: ignore[arg-type]  # classes hash
-        if not natively or response._status_code in BODILESS_STATUS or ctx.request.method == "HEAD":
-            return response(environ, start_response)
-        if (body := response.untouched_body()) is not None:
+        has_body = response._status_code not in BODILESS_STATUS and ctx.request.method != "HEAD"
+        if natively and has_body and (body := response.untouched_body()) is not None:
             start_response(response._status, response.own_headers())
             return [body]
-        if not response.is_sequence:
-            return response(environ, start_response)
-        start_response(response.status, list(final_headers(response, ctx.request)))
-        return [whole_body(response)]
+        if natively and has_body and response.is_sequence:
+            start_response(response._status, list(final_headers(response, ctx.request)))
+            return [whole_body(response)]
+        check_headers(response.headers)
+        return response(environ, start_response)
 
     app._open_requests.add(ctx)
     try:
