@@ -82,8 +82,10 @@ def _refuse_links(directory: os.PathLike[str] | str, path: str) -> None:
     else:
         return
     inside = os.path.join(os.path.realpath(folder), "")
-    if not (current_app.config["FOLLOW_SYMLINKS"] or os.path.realpath(os.path.join(folder, path)).startswith(inside)):
-        raise NotFound
+    if current_app.config["FOLLOW_SYMLINKS"] or os.path.realpath(os.path.join(folder, path)).startswith(inside):
+        return
+    current_app.logger.warning("%r is a link out of its folder, and FOLLOW_SYMLINKS is not set: 404.", path)
+    raise NotFound
 
 
 def find_path(response: Response) -> str | None:

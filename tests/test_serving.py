@@ -435,6 +435,16 @@ class TestDebugger:
         status, page = serve().get("/error")
         assert (status, "lost" in page) == (500, False)
 
+    def test_warns_where_other_machines_reach_it(self, serve):
+        assert "WARNING" not in serve("--debug", "--no-reload").wait_for("Running on(.|\n)*").string
+        server = serve("--debug", "--host", "0.0.0.0")
+        server.wait_for("Running on")
+        assert server.text.count("0.0.0.0 can be reached from other machines") == 1  # not by the reloader's child too
+        for quiet in (("--debug", "--no-debugger"), ()):
+            server = serve(*quiet, "--host", "0.0.0.0")
+            server.wait_for("Running on")
+            assert "WARNING" not in server.text
+
     def test_without_it_errors_still_go_to_the_log(self, serve):
         server = serve("--debug", "--no-reload", "--no-debugger")
         status, page = server.get("/error")
