@@ -123,10 +123,10 @@ def _open_context(
         ctx.match_request()  # by Werkzeug, but before it is decided where the request begins
         plan = app._plans[request.endpoint]
     ctx.plan = plan
-    if plan.streams_body and isinstance(stream, MemoryBody):
+    if plan.streams_body and type(stream) is MemoryBody:
         stream = t.cast("t.IO[bytes]", make_streamed(stream))
         request._replace_input(stream)
-    if stream is not None and isinstance(stream, BodyStream):
+    if type(stream) is BodyStream:  # type: ignore[comparison-overlap]  # isinstance() of what io's classes are is slow
         ctx.unread = UnreadBody(stream, request)
     return ctx
 

@@ -46,6 +46,7 @@ class BodyReader:
     """
 
     left: int | None = None
+    received: int = 0  # bytes
     claimed: bool = False  # somebody reads on beyond the first piece
     given_up: bool = False
     complete: bool = False
@@ -80,6 +81,7 @@ class BodyReader:
                 raise ClientDisconnected()
             self.complete = not message.get("more_body", False)
             piece: bytes = message.get("body", b"")
+            self.received += len(piece)
             if self.left is not None:
                 self._count(piece)
             if piece:
@@ -112,8 +114,10 @@ def _within(awaitable: Awaitable[T], seconds: float) -> Generator[t.Any, t.Any, 
     try:
         command = awaitable.send(None)
     except StopIteration as stop:
-        return t.cast(T, stop.value)
-    return t.cast(T, (yield from _wait_within(_Begun(awaitable, command), seconds).__await__()))
+        result: T = stop.value
+    else:
+        result = yield from _wait_within(_Begun(awaitable, command), seconds).__await__()
+    return result
 
 
 async def _wait_within(awaitable: Awaitable[T], seconds: float) -> T:
@@ -244,12 +248,8 @@ class MemoryBody(AsyncReading, io.BytesIO):
     async def take(self, size: int) -> bytes:
         return self.read(size)
 
-    @property
-    def size(self) -> int:
-        return self.getbuffer().nbytes
-
     def fits(self, limit: int) -> bool:
-        return self.size <= limit
+        return self.getbuffer().nbytes <= limit
 
 
 class BodyStream(AsyncReading, io.RawIOBase):

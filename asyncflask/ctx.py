@@ -379,7 +379,7 @@ class RequestContext(Context):
         if not self.plan.session_is_lazy and (not self._brings_no_session() or self._has_to_leave_loop()):
             return False
         self._session_is_lazy = True
-        if self._is_unmatched():
+        if self.request.url_rule is None:  # else the edge has matched it
             self._match()
         return True
 

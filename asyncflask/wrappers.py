@@ -317,21 +317,20 @@ class Request(RequestBase):
 
     def get_json(self, force: bool = False, silent: bool = False, cache: bool = True) -> t.Any:
         """Over ASGI raises RequestEntityTooLarge beyond MAX_JSON_SIZE, on the loop MAX_JSON_ON_LOOP: all would wait."""
-        size = self._body_size()
-        if size > _SMALL_JSON:
-            limit = current_app.config["MAX_JSON_ON_LOOP" if _on_event_loop() else "MAX_JSON_SIZE"]
-            if limit is not None and size > limit:
-                raise RequestEntityTooLarge("The JSON document is too large.")
+        reader = self._reader
+        if reader is not None and (reader.received > _SMALL_JSON or not reader.complete):
+            self._refuse_large_json(reader)
         return super().get_json(force, silent, cache)
 
-    def _body_size(self) -> int:
-        """In bytes, over ASGI."""
-        stream = t.cast("MemoryBody | BodyStream | None", self._stream)
-        if stream is None:
-            return 0
-        if isinstance(stream, MemoryBody) or stream.loaded is not None:
-            return stream.size
-        return len(self.get_data()) if self.content_length is None else self.content_length
+    def _refuse_large_json(self, reader: BodyReader) -> None:
+        limit = current_app.config["MAX_JSON_ON_LOOP" if _on_event_loop() else "MAX_JSON_SIZE"]
+        if limit is None:
+            return
+        size = self.content_length
+        if size is None:
+            size = reader.received if reader.complete else len(self.get_data())
+        if size > limit:
+            raise RequestEntityTooLarge("The JSON document is too large.")
 
     def _form_limits(self) -> tuple[int | None, ...]:
         return self.max_content_length, self.max_form_memory_size, self.max_form_parts
