@@ -288,6 +288,7 @@ class RequestContext(Context):
     plan: Plan = None  # type: ignore[assignment]  # known at the latest when the context is open
     flashes: list[tuple[str, str]] | None = None
     _session_is_lazy: bool = False
+    unread: t.Any
 
     def __init__(
         self,

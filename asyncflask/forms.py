@@ -254,7 +254,7 @@ class Collector(MultiPartParser):
 
     def _begin_part(self, head: Field | File) -> None:
         self.head = head
-        self.size = 0
+        self.size: int = 0
         self.pieces: list[memoryview] = []
         if isinstance(head, File):
             stream = self.start_file_streaming(head, self.content_length)

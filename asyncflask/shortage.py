@@ -15,8 +15,8 @@ from .globals import current_app
 class InsufficientStorage(HTTPException):
     """*507* (RFC 4918 11.5)"""
 
-    code = 507
-    description = "The server has no space left for what the request brings."
+    code: int | None = 507
+    description: str | None = "The server has no space left for what the request brings."
 
 
 _no_files: Callable[[], HTTPException] = partial(ServiceUnavailable, "Too many files are open.", retry_after=1)

@@ -7,7 +7,7 @@ import typing as t
 from collections import deque
 
 if t.TYPE_CHECKING:
-    from asyncio import AbstractEventLoop
+    from asyncio import AbstractEventLoop, TimerHandle
 
     from .app import Flask
 
@@ -41,8 +41,8 @@ class Pulse:
         self._wait()
 
     def _wait(self) -> None:
-        self.due = time.monotonic() + INTERVAL
-        self.timer = self.loop.call_later(INTERVAL, self._beat)
+        self.due: float = time.monotonic() + INTERVAL
+        self.timer: TimerHandle = self.loop.call_later(INTERVAL, self._beat)
 
     def _beat(self) -> None:
         self.delays.append(max(time.monotonic() - self.due, 0))

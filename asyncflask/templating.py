@@ -51,7 +51,7 @@ class _FlatTemplate(Template):
 class Environment(BaseEnvironment):
     """A Jinja environment which finds the templates of its application and of the blueprints."""
 
-    template_class = _FlatTemplate
+    template_class: type[Template] = _FlatTemplate
 
     def __init__(self, app: Flask, **options: t.Any) -> None:
         if "loader" not in options:

@@ -136,7 +136,7 @@ class Lane:
 class PoolLane(Lane):
     """A worker thread's lane."""
 
-    inbox: Inbox
+    inbox: Inbox  # pyright: ignore[reportIncompatibleVariableOverride]  # what it is made with
     thread_id: int | None
     __slots__ = ("bound", "closing", "given", "pool")
 
@@ -170,7 +170,7 @@ class PoolLane(Lane):
 class RequestLane(Lane):
     """One request's share of a worker's lane: a thread that waits for the loop serves this share only."""
 
-    inbox: queue.SimpleQueue[Job | None]
+    inbox: queue.SimpleQueue[Job | None]  # pyright: ignore[reportIncompatibleVariableOverride]
     thread_id: int | None
     __slots__ = ("worker",)
 

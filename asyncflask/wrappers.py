@@ -19,6 +19,7 @@ from urllib.parse import quote
 from werkzeug.datastructures import EnvironHeaders, Headers
 from werkzeug.datastructures.structures import iter_multi_items
 from werkzeug.exceptions import BadRequest, HTTPException, RequestEntityTooLarge
+from werkzeug.formparser import FormDataParser
 from werkzeug.http import parse_options_header
 from werkzeug.utils import cached_property, get_content_type
 from werkzeug.wrappers import Request as RequestBase, Response as ResponseBase
@@ -168,7 +169,7 @@ class Request(RequestBase):
     def __init__(self, environ: WSGIEnvironment, populate_request: bool = True, shallow: bool = False) -> None:
         self.environ = environ
         self.has_environ = True
-        self.method = environ.get("REQUEST_METHOD", "GET").upper()
+        self.method: str = environ.get("REQUEST_METHOD", "GET").upper()
         self.shallow = shallow
         if populate_request and not shallow:
             environ["werkzeug.request"] = self
@@ -276,7 +277,7 @@ class Request(RequestBase):
 
         return departure_of(self)
 
-    form_data_parser_class = FormParser
+    form_data_parser_class: type[FormDataParser] = FormParser
 
     def _get_file_stream(
         self,
@@ -413,7 +414,9 @@ class Response(ResponseBase):
     # Set where the response is made in the short way, from the whole body.
     _whole: t.Sequence[bytes] = ()
     _content_type: tuple[str, bytes]
-    _status, _status_code, direct_passthrough = "200 OK", 200, False
+    _status: str = "200 OK"
+    _status_code: int = 200
+    direct_passthrough: bool = False
     # Headers after a stream's last piece, or a function that gives them then. Sent where server and client take them.
     trailers: Mapping[str, str] | Callable[[], t.Any] | None = None
     if not t.TYPE_CHECKING:

@@ -53,8 +53,9 @@ class _InContext:
         return t.cast(bytes, self.run(next, self.pieces))
 
     def close(self) -> None:
-        if hasattr(self.body, "close"):
-            self.run(self.body.close)
+        body: t.Any = self.body
+        if hasattr(body, "close"):
+            self.run(body.close)
 
 
 def _answer(app: Flask, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:

@@ -35,7 +35,7 @@ from asyncflask.asgi_connection import Connection
 @pytest.fixture
 def app():
     app = Flask(__name__)
-    app.secret_key = "a key"
+    app.secret_key = "a key of sixteen"
 
     @app.websocket("/echo")
     async def echo():

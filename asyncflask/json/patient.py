@@ -18,7 +18,7 @@ class PatientDecoder(json.JSONDecoder):
     def __init__(self) -> None:
         super().__init__()
         self.parse_object = _parse_object
-        self.scan_once = py_make_scanner(self)
+        self.scan_once: t.Callable[[str, int], t.Any] = py_make_scanner(self)
 
 
 def _parse_object(start: tuple[str, int], strict: bool, scan_once: t.Any, *hooks_and_memo: t.Any) -> tuple[t.Any, int]:
