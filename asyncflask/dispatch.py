@@ -63,7 +63,7 @@ async def handle(ctx: RequestContext, render: Callable[[Response], T]) -> T:
             rendered = render(response)
         except Exception as caught:
             error = caught
-            if response is not None:
+            if hasattr(response, "close"):  # a hook may have returned anything
                 response.close()  # it cannot be rendered
             response = await ctx.plan.stages.handle_exception(ctx, caught)
             if not answers_natively(type(response)):  # type: ignore[arg-type]  # classes do hash
@@ -81,7 +81,7 @@ async def handle(ctx: RequestContext, render: Callable[[Response], T]) -> T:
             if not ctx._close_at_once():
                 await ctx._close(error)
         except BaseException:
-            if response is not None:
+            if hasattr(response, "close"):
                 response.close()  # nobody else will
             raise
         finally:
@@ -95,7 +95,8 @@ def _render_failure(ctx: RequestContext, render: Callable[[Response], T], respon
         return response, render(response)
     except Exception:
         ctx.app.logger.exception("The response to an error cannot be sent")
-        response.close()
+        if hasattr(response, "close"):
+            response.close()
         response = make_response(ctx.app, InternalServerError())
         return response, render(response)
 

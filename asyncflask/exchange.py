@@ -11,7 +11,7 @@ from contextvars import Context, copy_context
 from functools import lru_cache, partial
 from types import CoroutineType, GeneratorType
 
-from werkzeug.exceptions import HTTPException, InternalServerError
+from werkzeug.exceptions import ClientDisconnected, HTTPException, InternalServerError
 from werkzeug.wsgi import FileWrapper
 
 from .ctx import RequestContext
@@ -39,13 +39,14 @@ Made: t.TypeAlias = "tuple[Response, Message, bytes | None]"
 class Exchange:
     """One request and its response."""
 
-    __slots__ = ("ctx", "outside", "send", "whole")
+    __slots__ = ("ctx", "outside", "send", "sending", "whole")
 
     def __init__(self, ctx: RequestContext, send: Send) -> None:
         self.ctx: RequestContext = ctx
         self.send: Send = send
         self.outside: Context = copy_context()  # the server's
         self.whole: tuple[Message, bytes] | None = None  # an answer to be sent from there
+        self.sending: bool = False  # a piece of a stream
         ctx.send = send
 
     async def serve(self, place: str | None) -> None:
@@ -82,6 +83,7 @@ class Exchange:
             return
         response, start, body = made
         ctx = self.ctx
+        ctx.send = None
         reader = ctx.request._reader
         if reader is not None and reader.disconnected:
             self.send = _send_to_nobody  # a server may be closing the connection just now
@@ -96,7 +98,6 @@ class Exchange:
             finally:
                 await self._close(response, exhausted=False)
             return
-        ctx.send = None
         if response.trailers is not None and takes_trailers(ctx.request):
             start["trailers"] = True
         if response.is_async:
@@ -127,11 +128,23 @@ class Exchange:
 
     # Streaming: each piece is made before the next, and `send` waits while the client is slow.
 
+    def _is_of_client(self, error: Exception) -> bool:
+        """Whether it says that the client has gone: an OSError of `send`, or what reading its body raised."""
+        return (self.sending and isinstance(error, OSError)) or isinstance(error, ClientDisconnected)
+
+    async def _send_start(self, start: Message) -> None:
+        self.sending = True  # not undone by an error: then it was the client's leaving
+        await self.send(start)
+        self.sending = False
+
     async def _send_piece(self, piece: bytes) -> None:
+        self.sending = True
         await self.send({"type": "http.response.body", "body": piece, "more_body": True})
+        self.sending = False
 
     async def _send_last(self, piece: bytes) -> None:
         """Outside of the request's context (see `serve`)."""
+        self.sending = True
         sending = self.send({"type": "http.response.body", "body": piece, "more_body": False})
         if type(sending) is not CoroutineType:
             await sending
@@ -165,7 +178,7 @@ class Exchange:
             with cancel_scope() as scope:
                 watch = self._watch(scope.cancel)
                 try:
-                    await self.send(start)
+                    await self._send_start(start)
                     async for piece in pieces:
                         await self._send_piece(count(piece.encode() if isinstance(piece, str) else piece))
                     count.check_end()
@@ -175,7 +188,7 @@ class Exchange:
                     if ctx.place is not LOOP:  # trailers that failed left us in the thread
                         await ctx.go(LOOP)
         except Exception as error:
-            if not isinstance(error, OSError):
+            if not self._is_of_client(error):
                 await report_late(ctx, error)
             raise
         finally:
@@ -194,7 +207,7 @@ class Exchange:
             piece = await ctx.call(step)
             await ctx.go(LOOP)
             watch = self._watch()
-            await self.send(start)
+            await self._send_start(start)
             while piece is not _END and not watch.is_gone:
                 await self._send_piece(count(piece))
                 piece = _END if count.is_complete() else await ctx.call(step)
@@ -207,7 +220,7 @@ class Exchange:
             if watch is None:
                 await report_late(ctx, error)
                 await self._refuse(InternalServerError())
-            elif not isinstance(error, OSError):  # which `send` raises when the client has gone
+            elif not self._is_of_client(error):
                 await report_late(ctx, error)
             raise
         finally:

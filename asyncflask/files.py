@@ -72,7 +72,12 @@ def send_from_directory(directory: os.PathLike[str] | str, path: os.PathLike[str
 
 
 def _refuse_links(directory: os.PathLike[str] | str, path: str) -> None:
-    """Raise NotFound for a link that leads out of the folder, unless FOLLOW_SYMLINKS allows it."""
+    """Raise NotFound for a link that leads out of the folder, unless FOLLOW_SYMLINKS allows it.
+
+    Not against those who may write there while it is served.
+    """
+    if current_app.config["FOLLOW_SYMLINKS"]:
+        return
     folder = at = os.path.join(current_app.root_path, directory)
     path = os.path.normpath(path)
     for part in path.split(os.sep):
@@ -82,7 +87,7 @@ def _refuse_links(directory: os.PathLike[str] | str, path: str) -> None:
     else:
         return
     inside = os.path.join(os.path.realpath(folder), "")
-    if current_app.config["FOLLOW_SYMLINKS"] or os.path.realpath(os.path.join(folder, path)).startswith(inside):
+    if os.path.realpath(os.path.join(folder, path)).startswith(inside):
         return
     current_app.logger.warning("%r is a link out of its folder, and FOLLOW_SYMLINKS is not set: 404.", path)
     raise NotFound

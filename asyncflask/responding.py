@@ -139,6 +139,9 @@ def _render_default_page(code: int | None, description: str) -> bytes:
 
 
 def _run_wsgi(app: Flask, body: t.Any) -> Response:
+    if isinstance(body, Response):  # whose class holds what Werkzeug keeps in the instance
+        kept = ("headers", "_status", "_status_code", "direct_passthrough")
+        vars(body).update({name: getattr(body, name) for name in kept})
     try:
         return t.cast("Response", app.response_class.force_type(body, request.environ))
     except TypeError as error:
@@ -158,7 +161,7 @@ def answers_natively(cls: t.Any) -> bool:
     return issubclass(cls, Response) and all(getattr(cls, name) is getattr(Response, name) for name in _CALLED)
 
 
-_CALLED = ("__call__", "get_wsgi_response", "get_app_iter", "iter_encoded")
+_CALLED = ("__call__", "get_wsgi_response", "get_app_iter", "iter_encoded", "close")
 
 
 def call_response(response: t.Any, request: Request) -> Response:

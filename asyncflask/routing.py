@@ -253,11 +253,14 @@ def _is_lax(target: t.Any) -> bool:
 _PLAIN_HOST = re.compile(r"[a-z0-9-]{1,63}(\.[a-z0-9-]{1,63})*(:[1-9]\d{0,4})?", re.ASCII | re.IGNORECASE)
 
 
-@lru_cache(maxsize=1024)
 def is_plain_host(host: str | bytes) -> bool:
     """Whether a Host header is one that Werkzeug has no objection to; of all others it is the judge."""
-    text = host.decode("latin-1") if isinstance(host, bytes) else host
-    return len(text) < 254 and _PLAIN_HOST.fullmatch(text) is not None
+    return len(host) < 254 and _is_plain(host)  # long ones are not to be kept
+
+
+@lru_cache(maxsize=1024)
+def _is_plain(host: str | bytes) -> bool:
+    return _PLAIN_HOST.fullmatch(host.decode("latin-1") if isinstance(host, bytes) else host) is not None
 
 
 def find_fast(app: Flask, request: Request, method: str, path_info: str) -> Match | None:

@@ -172,24 +172,33 @@ class RequestLane(Lane):
 
     inbox: queue.SimpleQueue[Job | None]  # pyright: ignore[reportIncompatibleVariableOverride]
     thread_id: int | None
-    __slots__ = ("worker",)
+    __slots__ = ("posted", "worker")
 
     def __init__(self, worker: PoolLane) -> None:
         super().__init__(worker.thread_id)
         self.worker: PoolLane = worker
+        self.posted: bool = False  # one look at the inbox is on its way
 
     def put(self, job: Job) -> None:
         self.inbox.put(job)
-        self.worker.put(self._run_next)
+        self._post()
+
+    def _post(self) -> None:
+        if not self.posted:
+            self.posted = True
+            self.worker.put(self._run_next)
 
     def _run_next(self) -> Callable[[], object] | None:
         self.thread_id = self.worker.thread_id
+        self.posted = False  # before the look: what comes from now on posts another
         while True:
             try:
                 job = self.inbox.get_nowait()
             except queue.Empty:  # run already, while the thread waited
                 return None
             if job is not None:
+                if not self.inbox.empty():
+                    self._post()
                 return job()
 
 
@@ -223,7 +232,7 @@ class WorkerPool:
             woken = self._find_next()
             self.backlog.append(job)  # only now: the system may refuse a thread
         if woken is not None:
-            woken.inbox.put(None)
+            woken.inbox.bell.ring()
 
     def choose(self, refuse: bool = False) -> PoolLane:
         """The lane of a request that starts on the loop. If it may be refused and the queue is full: Overloaded."""
@@ -262,6 +271,8 @@ class WorkerPool:
         if self.waking is not None:
             return None
         self.waking = self._free_lane()
+        if self.waking is not None:  # before any job that the lane is given: it comes to the queue first
+            self.waking.inbox.items.append(None)
         return self.waking
 
     def close(self) -> None:
@@ -283,7 +294,11 @@ class WorkerPool:
             return self.idle.pop()
         lane = min(self.idle, key=_load, default=None)
         if (lane is None or lane.bound) and len(self.lanes) < self.size:
-            return self._start_lane()
+            try:
+                return self._start_lane()
+            except RuntimeError:  # the system refuses a thread: those that there are will do
+                if not self.lanes:
+                    raise Overloaded from None
         if lane is not None:
             self.idle.remove(lane)
         return lane
@@ -315,7 +330,7 @@ class WorkerPool:
                 with suppress(RuntimeError):  # the system refuses a thread: those that there are will do
                     next_lane = self._find_next()
         if next_lane is not None:
-            next_lane.inbox.put(None)
+            next_lane.inbox.bell.ring()
         return job
 
 

@@ -27,7 +27,7 @@ from werkzeug.wsgi import ClosingIterator
 
 from . import json
 from .body import AsyncInput, AsyncReading, BodyStream, LimitedBody, MemoryBody, declares_too_much, open_input
-from .bridge import _on_event_loop, wait_for
+from .bridge import wait_for
 from .environ import ScopeHeaders, build_environ, check_host, decode, path_info, server_of
 from .forms import FormParser
 from .globals import _cv_app, _cv_request, current_app
@@ -137,7 +137,7 @@ class Request(RequestBase):
     # Whether these were made; to look into `__dict__` would cost each request more.
     has_environ: bool = False
     _has_form = False
-    _form_ahead: tuple[tuple[int | None, ...], HTTPException | None, t.Any, t.Any] | None = None
+    _form_ahead: tuple[tuple[int | None, ...], Exception | None, t.Any, t.Any] | None = None
 
     if not t.TYPE_CHECKING:  # declared by Werkzeug, set in its initialiser; here they wait until they are asked for
         environ = _LazyEnviron()
@@ -317,20 +317,26 @@ class Request(RequestBase):
             _close_files(self._form_ahead[3])
 
     def get_json(self, force: bool = False, silent: bool = False, cache: bool = True) -> t.Any:
-        """Over ASGI raises RequestEntityTooLarge beyond MAX_JSON_SIZE, on the loop MAX_JSON_ON_LOOP: all would wait."""
+        """Over ASGI raises RequestEntityTooLarge beyond MAX_JSON_SIZE."""
         reader = self._reader
         if reader is not None and (reader.received > _SMALL_JSON or not reader.complete):
-            self._refuse_large_json(reader)
+            parsed = cache and self._cached_json[silent] is not ...
+            if not parsed and (force or self.is_json):  # else there is nothing to be parsed
+                self._refuse_large_json(reader)
         return super().get_json(force, silent, cache)
 
     def _refuse_large_json(self, reader: BodyReader) -> None:
-        limit = current_app.config["MAX_JSON_ON_LOOP" if _on_event_loop() else "MAX_JSON_SIZE"]
+        # The decoder is C code: in a thread, too, it lets nothing else run, the loop least of all.
+        limit = current_app.config["MAX_JSON_SIZE"]
         if limit is None:
             return
         size = self.content_length
         if size is None:
-            size = reader.received if reader.complete else len(self.get_data())
+            if not reader.complete and getattr(self, "_cached_data", None) is None:
+                self._cached_data = self.stream.read(limit + 1)  # no more: the rest stays with the client
+            size = reader.received if reader.complete else len(self._cached_data)
         if size > limit:
+            current_app.logger.warning("A JSON document of %s bytes or more was refused: see MAX_JSON_SIZE.", size)
             raise RequestEntityTooLarge("The JSON document is too large.")
 
     def _form_limits(self) -> tuple[int | None, ...]:
@@ -340,10 +346,11 @@ class Request(RequestBase):
         """In a thread, for a form on the disk: on the loop it could not be read and written without blocking."""
         if self.mimetype not in _FORM_TYPES:
             return
-        limits, error = self._form_limits(), None
+        limits = self._form_limits()
+        error: Exception | None = None
         try:
             self._parse_form()
-        except HTTPException as raised:
+        except Exception as raised:  # for the view, if it asks for the form at all
             error = raised.with_traceback(None)
         fields = self.__dict__
         self._form_ahead = limits, error, fields.pop("form", None), fields.pop("files", None)

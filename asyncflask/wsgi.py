@@ -33,7 +33,8 @@ def serve(app: Flask, environ: WSGIEnvironment, start_response: StartResponse) -
         return _answer(app, environ, start_response)
     context = copy_context()
     body = context.run(_answer, app, environ, start_response)
-    if type(body) is list or isinstance(body, environ.get("wsgi.file_wrapper", ())):
+    wrapper = environ.get("wsgi.file_wrapper")  # PEP 3333: a callable; uWSGI's is no class
+    if type(body) is list or (isinstance(wrapper, type) and isinstance(body, wrapper)):
         return body
     return _InContext(body, context)
 
@@ -76,8 +77,9 @@ def _answer(app: Flask, environ: WSGIEnvironment, start_response: StartResponse)
             start_response(response._status, response.own_headers())
             return [body]
         if natively and has_body and response.is_sequence:
-            start_response(response._status, list(final_headers(response, ctx.request)))
-            return [whole_body(response)]
+            headers, body = list(final_headers(response, ctx.request)), whole_body(response)
+            start_response(response._status, headers)  # last: what fails before is still answered
+            return [body]
         check_headers(response.headers)
         return response(environ, start_response)
 
@@ -117,7 +119,8 @@ def prepare(ctx: RequestContext, environ: WSGIEnvironment) -> None:
         ctx.unread = UnreadInput(request, app.config["BODY_SPOOL_SIZE"])
     # With an upgrade, Werkzeug matches a websocket handshake.
     if "HTTP_UPGRADE" not in environ and plan.matches_fast and is_plain_host(environ.get("HTTP_HOST", "")):
-        matched = find_fast(app, request, environ["REQUEST_METHOD"], decode(environ.get("PATH_INFO", "")))
+        method = environ.get("REQUEST_METHOD", "GET").upper()
+        matched = find_fast(app, request, method, decode(environ.get("PATH_INFO", "")))
         if matched is not None:
             request.url_rule, request.view_args = matched
             ctx.plan = app._plans[matched[0].endpoint]

@@ -19,7 +19,7 @@ FLOORS = (
     *("typing", "gone", "globals", "hints", "signals", "config", "overrides", "alias", "hooks"),
     *("workers", "trio_loop", "bridge", "waiting", "utils", "steps", "runner"),
     # messages
-    *("json.patient", "json.provider", "json", "json.tag", "shortage", "body", "forms", "multipart", "watching"),
+    *("json.provider", "json", "json.tag", "shortage", "body", "forms", "multipart", "watching"),
     *("environ", "wrappers", "extensions"),
     *("websockets", "asgi_connection", "wrapped", "debughelpers", "responding"),
     # services

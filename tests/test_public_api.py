@@ -276,8 +276,7 @@ def test_default_config_begins_with_flasks():
         "WEBSOCKET_ORIGINS": "any",
         "WEBSOCKET_MAX_MESSAGE_SIZE": 16777216,
         "FOLLOW_SYMLINKS": False,
-        "MAX_JSON_SIZE": 8388608,
-        "MAX_JSON_ON_LOOP": 1048576,
+        "MAX_JSON_SIZE": 2097152,
         "BACKGROUND_TASK_SHUTDOWN_TIMEOUT": 5,
         "SLOW_CALLBACK_MS": None,
     }

@@ -13,8 +13,6 @@ from uuid import UUID
 
 from werkzeug.http import http_date
 
-from ..bridge import cv_home
-
 if t.TYPE_CHECKING:
     from ..app import Flask
     from ..wrappers import Response
@@ -92,7 +90,6 @@ def _make_encode(encoder: json.JSONEncoder) -> t.Callable[[t.Any], str]:
 
 
 _decode = json.JSONDecoder().decode
-_LARGE = 1024 * 1024  # bytes or characters
 
 
 class DefaultJSONProvider(JSONProvider):
@@ -111,11 +108,6 @@ class DefaultJSONProvider(JSONProvider):
 
     def loads(self, s: str | bytes, **kwargs: t.Any) -> t.Any:
         try:
-            if not kwargs and len(s) > _LARGE and cv_home.get(None) is not None:  # a thread beside a loop
-                from .patient import PatientDecoder
-
-                text = s if isinstance(s, str) else s.decode(json.detect_encoding(s), "surrogatepass")
-                return PatientDecoder().decode(text)
             if not kwargs and type(s) is bytes and s[:1] in (b"{", b"[") and s[1:2] != b"\0":
                 return _decode(s.decode("utf-8", "surrogatepass"))  # UTF-8, as json.loads finds out at more length
             return json.loads(s, **kwargs)
@@ -134,7 +126,8 @@ class DefaultJSONProvider(JSONProvider):
 
     def _keep_encode(self, layout: dict[str, t.Any]) -> t.Callable[[t.Any], str]:
         """What `dumps` would make at each call, kept until a setting changes."""
-        encode = self._kept[id(layout)] = _make_encode(json.JSONEncoder(**self._get_settings(), **layout))
+        kept = self._kept  # a setting that changes meanwhile makes another
+        encode = kept[id(layout)] = _make_encode(json.JSONEncoder(**self._get_settings(), **layout))
         return encode
 
     def _get_settings(self) -> dict[str, t.Any]:
