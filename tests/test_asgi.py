@@ -628,9 +628,9 @@ async def test_repeated_headers_are_joined(app: Flask) -> None:
 
 async def test_many_equal_headers_take_linear_time(app: Flask) -> None:
     app.add_url_rule("/", "view", lambda: str(len(request.headers["X-A"]) + len(request.environ["HTTP_X_A"])))
-    start = time.perf_counter()
+    start = time.process_time()
     assert (await get(app, headers=[("X-A", "v")] * 20_000)).text == str(2 * 39_999)
-    assert time.perf_counter() - start < 1
+    assert time.process_time() - start < 1
 
 
 async def test_header_with_underscore_does_not_pose_as_another(app: Flask) -> None:

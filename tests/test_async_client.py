@@ -777,6 +777,7 @@ async def preserving(app):
         yield client
 
 
+@pytest.mark.leaves_context("the client keeps it until the end of its block, in a fixture")
 async def test_blocks_that_fixtures_open(served, socket, preserving):
     """Their beginning, the test and their end may be different tasks."""
     assert (await served.test_client().get("/")).status_code == 200

@@ -348,6 +348,7 @@ class TestEnd:
         stop.set()
         await task
 
+    @pytest.mark.leaves_tasks("the loop ends in the midst of them")
     def test_loop_that_ends_without_a_shutdown(self, app, caplog):
         async def main():
             app.add_background_task(asyncio.sleep, 60)

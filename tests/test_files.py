@@ -227,10 +227,10 @@ async def test_many_ranges_are_refused_in_no_time(app: Flask) -> None:
     add(app, lambda: send_file("big.bin"))
     ranges = ",".join(f"{number}-{number}" for number in range(50_000))
     for asked in (ranges, "-" * 50_000, "0-," * 50_000):
-        begun = time.perf_counter()
+        begun = time.process_time()
         answer = await get(app, headers=[("Range", f"bytes={asked}")])
         assert answer.status == 416
-        assert time.perf_counter() - begun < 1
+        assert time.process_time() - begun < 1
 
 
 async def test_async_view_may_have_the_file_opened_in_a_thread(app: Flask) -> None:

@@ -162,9 +162,9 @@ def test_floods_take_linear_time(piece: bytes) -> None:
     """8 MiB. The best of three tries, since the machine is shared."""
 
     def measure() -> float:
-        before = time.perf_counter()
+        before = time.process_time()
         parse(FormParser, InPieces(flood(piece)), "x")
-        return time.perf_counter() - before
+        return time.process_time() - before
 
     assert min(measure() for _ in range(3)) < 1
 

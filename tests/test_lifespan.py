@@ -387,6 +387,7 @@ class TestFailingStartup:
             await task
         assert log == ["begun", "closed"]
 
+    @pytest.mark.leaves_tasks("the loop ends in the midst of them")
     def test_loop_that_ends_meanwhile(self, app, log):
         @app.while_serving
         async def life():
@@ -475,6 +476,7 @@ class TestFailingShutdown:
         with pytest.raises(ExceptionGroup):
             await app.shutdown()
 
+    @pytest.mark.leaves_tasks("the loop ends in the midst of them")
     def test_server_that_ends_without_a_word(self, app, log):
         @app.while_serving
         async def life():
@@ -575,7 +577,11 @@ class TestShutdownEvent:
             finally:
                 loop.remove_signal_handler(signal.SIGTERM)
 
-        asyncio.run(main())
+        before = signal.getsignal(signal.SIGTERM)
+        try:
+            asyncio.run(main())
+        finally:
+            signal.signal(signal.SIGTERM, before)  # a loop leaves the default
         assert log == ["heard"]
 
     async def test_ctrl_c_of_asyncio_run_is_left_alone(self, app):

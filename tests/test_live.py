@@ -426,6 +426,7 @@ class TestDashboard:
             await next_event(numbers, "online")
             await next_event(numbers, "pulse")
 
+    @pytest.mark.blocks_loop("its lag is shown")
     async def test_a_blocked_loop_shows(self):
         measuring = asyncio.create_task(measure_lag(0.1))
         await asyncio.sleep(0.01)

@@ -562,6 +562,7 @@ async def test_one_task_for_each_client_and_one_for_all(app: Flask) -> None:
 
 
 @pytest.mark.parametrize("kind", STYLES)
+@pytest.mark.blocks_loop("the test looks at all objects")
 async def test_streams_leave_no_cycle(app: Flask, kind: str) -> None:
     add(app, lambda: sse(make_source(kind, "a", "b")))
     gc.collect()

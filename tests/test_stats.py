@@ -54,6 +54,7 @@ def test_requests_under_wsgi(app: Flask) -> None:
     assert app.stats()["requests"] == 0
 
 
+@pytest.mark.blocks_loop("its lag is measured")
 async def test_background_tasks_and_the_loops_lag(app: Flask) -> None:
     done = asyncio.Event()
     async with app.test_app():

@@ -13,6 +13,8 @@ from edge import get, wait_until
 from asyncflask import Flask
 from asyncflask.watchdog import Watchdog, limit_of
 
+pytestmark = pytest.mark.blocks_loop("the watchdog is to see it")
+
 
 @pytest.fixture
 def app():

@@ -739,6 +739,7 @@ class TestErrors:
             await socket.task
         assert seen == [asyncio.CancelledError]
 
+    @pytest.mark.blocks_loop("the test looks at all objects")
     async def test_nothing_is_left_behind(self, app):
         async def visit():
             async with Socket(app, "/echo") as socket:

@@ -182,6 +182,7 @@ KINDS: dict[str, Callable[[int], list[tuple[str, str]]]] = {
 }
 
 
+@pytest.mark.blocks_loop("it reads and measures many headers")
 @pytest.mark.parametrize("kind", KINDS)
 async def test_16_10_000_cookies_or_equal_headers(app: Flask, kind: str) -> None:
     """Eight times as many take about eight times as long, and not long. (Time of the processor.)"""

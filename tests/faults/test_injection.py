@@ -42,8 +42,9 @@ def count_points(app: Flask, kind: str) -> int:
 
 @pytest.fixture(autouse=True)
 def no_thread_is_left() -> t.Iterator[None]:
+    before = set(threading.enumerate())
     yield
-    ours = [thread for thread in threading.enumerate() if "worker" in thread.name.lower()]
+    ours = [thread for thread in set(threading.enumerate()) - before if "worker" in thread.name.lower()]
     assert len(ours) <= len(SHAPES) + 2, ours  # one of each application stays for the next request
 
 

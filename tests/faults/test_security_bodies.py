@@ -139,6 +139,7 @@ def test_8_mib_of_what_could_begin_a_boundary(app: Flask, face: str, view: str, 
 @both_faces
 @pytest.mark.parametrize("data", [b"\r", b"--b ", b"Content-Type: text/plain\r\n", b"x: y\r\n z\r\n"])
 @both_views
+@pytest.mark.blocks_loop("a flood of bytes in one piece is one step")
 def test_endless_head_of_a_part(app: Flask, face: str, view: str, data: bytes) -> None:
     """Before the first part, and in a part's headers."""
     for start in (b"", b"--b\r\n"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import time
 import typing as t
@@ -16,7 +17,7 @@ OTHERS = ("hypercorn", "granian-asgi", "gunicorn-asgi", "gunicorn-sync", "gunico
 
 
 def soak_mix(quick: bool, requests: int) -> t.Iterator[Findings]:
-    yield mix.soak(mix.QUICK if quick else mix.FULL._replace(count=requests))
+    yield mix.soak(mix.QUICK if quick else mix.FULL._replace(requests=requests))
 
 
 def soak_others(quick: bool, requests: int) -> t.Iterator[Findings]:
@@ -43,12 +44,13 @@ def read_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser("python -m tests.soak", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a few seconds of each part")
     parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS), metavar="PART")
-    parser.add_argument("--requests", type=int, default=mix.FULL.count, help="of the mix")
+    parser.add_argument("--requests", type=int, default=mix.FULL.requests, help="of the mix")
     parser.add_argument("--output", type=Path, help="a file for the tables, in Markdown")
     return parser.parse_args()
 
 
 def main() -> int:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # the servers are ended on the way out
     arguments = read_arguments()
     text: list[str] = []
     failures: list[str] = []

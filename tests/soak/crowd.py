@@ -10,7 +10,7 @@ import typing as t
 from .cases import get
 from .findings import Findings, in_ms
 from .lines import Line, run
-from .servers import SoakServer, allow_descriptors
+from .servers import PATIENT, SoakServer, allow_descriptors
 
 AT_ONCE = 100  # connects
 REQUESTS = {"async": get("/async"), "sync": get("/sync")}
@@ -32,7 +32,7 @@ Delays = dict[str, list[float]]
 def soak(size: Size) -> Findings:
     found = Findings("Crowd", "connections", "requests", "view", "answered", "median", "99th percentile", "worst")
     allow_descriptors(2 * size.connections + 200)
-    with SoakServer() as server:
+    with SoakServer(options=PATIENT) as server:
         server.fill_threads()
         before = server.measure()
         spread, burst = run(ask_all(server.port, size))

@@ -23,6 +23,8 @@ ASGI = (UVICORN, "uvicorn-h11", "hypercorn", "granian-asgi", "gunicorn-asgi")
 WSGI = ("gunicorn-sync", "gunicorn-gthread", "granian-wsgi")
 CLIENTS = 16
 GOES_ON = 5  # seconds, then the clients of a server that serves on stop by themselves
+# With any application: on SIGTERM it closes the idle connections, even if one of them brings a request at that moment.
+LOSING = ("hypercorn",)
 ENDED = (0, -signal.SIGTERM)  # uvicorn ends gracefully, and then by the very signal
 UPLOADED = b'{"size":%d,"title":"A title"}\n' % len(FILE)
 KINDS = (
@@ -107,7 +109,7 @@ def end_often(found: Findings, name: str, size: Size) -> None:
         lost += len(missing)
         ends.append(seconds)
         codes.add(code)
-        found.expect(not missing, f"{name} lost {missing}: {log[-3000:]}")
+        found.expect(name in LOSING or not missing, f"{name} lost {missing}: {log[-3000:]}")
         found.expect(code in ENDED, f"{name} ended with {code}: {log[-3000:]}")
         found.expect("Traceback" not in log, f"{name} logged {log[-4000:]}")
     found.add(name, size.times, f"{answered:,}", refused, lost, f"{max(ends):.1f} s", *sorted(codes))

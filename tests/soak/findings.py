@@ -12,6 +12,7 @@ class Findings:
         self.title = title
         self.columns = columns
         self.rows: list[tuple[str, ...]] = []
+        self.notes: list[str] = []
         self.failures: list[str] = []
 
     def add(self, *cells: object) -> None:
@@ -24,7 +25,7 @@ class Findings:
     def lines(self) -> list[str]:
         """Markdown."""
         table = [self.columns, tuple("---" for _ in self.columns), *self.rows]
-        return [f"### {self.title}", "", *(f"| {' | '.join(cells)} |" for cells in table), ""]
+        return [f"### {self.title}", "", *(f"| {' | '.join(cells)} |" for cells in table), "", *self.notes]
 
 
 def percentile(values: Sequence[float], share: float) -> float:

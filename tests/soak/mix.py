@@ -20,17 +20,23 @@ MIB = 2**20
 
 
 class Size(t.NamedTuple):
-    """`growth` is the share by which memory may grow."""
+    """Requests before the first look at the server, and then; with so many looks. Memory may grow by `growth`.
+
+    `settle` is in seconds: of some clients that left, uvicorn and hypercorn keep the connection's objects until the
+    5 seconds of their keep-alive are over, with any application.
+    """
 
     warm_up: int
-    count: int
+    requests: int
+    looks: int
     processes: int
     growth: float
+    settle: float
 
 
-QUICK = Size(500, 1500, 1, 0.1)
-FULL = Size(50_000, 1_000_000, 2, 0.02)
-OTHERS = Size(10_000, 20_000, 1, 0.05)
+QUICK = Size(500, 1500, 1, 1, 0.1, 0)
+FULL = Size(50_000, 1_000_000, 10, 2, 0.02, 6)
+OTHERS = Size(10_000, 20_000, 1, 1, 0.05, 6)
 
 
 class Load(t.NamedTuple):
@@ -41,6 +47,18 @@ class Load(t.NamedTuple):
     left: int
     wrong: list[str]
     seconds: float
+
+    def plus(self, other: Load) -> Load:
+        return Load(
+            self.sent + other.sent,
+            self.answered + other.answered,
+            self.left + other.left,
+            self.wrong + other.wrong,
+            self.seconds + other.seconds,
+        )
+
+
+NOTHING = Load(Counter(), 0, 0, [], 0)
 
 
 def soak(size: Size, names: t.Iterable[str] = (UVICORN,)) -> Findings:
@@ -54,24 +72,46 @@ def soak(size: Size, names: t.Iterable[str] = (UVICORN,)) -> Findings:
 
 def soak_one(server: SoakServer, size: Size, found: Findings) -> None:
     server.fill_threads()
-    first = send(server, size.warm_up, size.processes, seed=1)
-    before = server.measure()
-    load = send(server, size.count, size.processes, seed=2)
-    after = server.measure()
-    unexpected, failed = server.read_unexpected()
+    warm_up = send(server, size.warm_up, size.processes, seed=1)
+    seen = [server.measure(size.settle)]
+    load = NOTHING
+    for look in range(size.looks):
+        load = load.plus(send(server, size.requests // size.looks, size.processes, seed=2 + look))
+        seen.append(server.measure(size.settle))
+    report(server, load, seen, found)
+    check_answers(server, size, warm_up, load, found)
+    check_figures(server, size, seen, found)
+
+
+def report(server: SoakServer, load: Load, seen: list[Figures], found: Findings) -> None:
+    asked, failed = sum(load.sent.values()), count_boom(load)
+    numbers = (f"{number:,}" for number in (asked, load.answered, load.left, failed))
+    found.add(server.name, *numbers, *compare(seen[0], seen[-1]), f"{asked / load.seconds:,.0f}")
+    if len(seen) > 2:
+        memory = ", ".join(f"{figures.memory / MIB:.1f}" for figures in seen)
+        blocks = ", ".join(f"{figures.blocks:,}" for figures in seen)
+        found.notes += [
+            f"After the warm-up and each {len(seen) - 1}th of the requests: {memory} MiB; {blocks} blocks.",
+            "",
+        ]
+
+
+def check_answers(server: SoakServer, size: Size, warm_up: Load, load: Load, found: Findings) -> None:
     name, asked = server.name, sum(load.sent.values())
-    found.add(
-        name, f"{asked:,}", f"{load.answered:,}", f"{load.left:,}", f"{failed:,}", *compare(before, after),
-        f"{asked / load.seconds:,.0f}",
-    )  # fmt: skip
-    for wrong in (*first.wrong, *load.wrong):
+    for wrong in (*warm_up.wrong, *load.wrong):
         found.expect(False, f"{name}: {wrong}")
-    found.expect(asked == size.count == load.answered + load.left, f"{name}: not all requests were answered: {load}")
-    found.expect(after.memory <= before.memory * (1 + size.growth), f"{name}: memory grew: {before} {after}")
-    found.expect(after.descriptors <= before.descriptors, f"{name}: descriptors are left: {before} {after}")
-    found.expect(after.threads <= before.threads, f"{name}: threads are left: {before} {after}")
-    found.expect(failed == count_boom(first) + count_boom(load), f"{name}: {failed} errors were logged")
+    found.expect(asked == size.requests == load.answered + load.left, f"{name}: not all requests were answered: {load}")
+    unexpected, failed = server.read_unexpected()
+    found.expect(failed == count_boom(warm_up) + count_boom(load), f"{name}: {failed} errors were logged")
     found.expect(not unexpected.strip(), f"{name}: logged {unexpected[-4000:]}")
+
+
+def check_figures(server: SoakServer, size: Size, seen: list[Figures], found: Findings) -> None:
+    name, before, after = server.name, seen[0], seen[-1]
+    found.expect(after.memory <= before.memory * (1 + size.growth), f"{name}: memory grew: {seen}")
+    found.expect(after.blocks <= before.blocks * (1 + size.growth), f"{name}: objects are left: {seen}")
+    found.expect(after.descriptors <= before.descriptors, f"{name}: descriptors are left: {seen}")
+    found.expect(after.threads <= before.threads, f"{name}: threads are left: {seen}")
 
 
 def send(server: SoakServer, count: int, processes: int, seed: int) -> Load:

@@ -25,11 +25,8 @@ from contract_servers import APP, ENVIRONMENT, SERVERS, find_free_port, is_insta
 PATIENCE = 30
 THREADS = 40  # WORKER_THREADS
 UVICORN = "uvicorn-httptools"
-# uvicorn closes a connection that was silent for 5 seconds; no access log.
-OPTIONS = {
-    UVICORN: "--timeout-keep-alive 60 --no-access-log --backlog 4096",
-    "hypercorn": "--keep-alive 60",
-}
+OPTIONS = {UVICORN: "--no-access-log --backlog 4096"}
+PATIENT = "--timeout-keep-alive 60"  # uvicorn's: else it closes a connection that was silent for 5 seconds
 EXPECTED = re.compile(
     r"^\[[^\n]*\] ERROR in app: Exception on /boom/\w+ \[GET\]\nTraceback.*?^soak_site\.Boom: expected\n", re.S | re.M
 )
@@ -41,12 +38,13 @@ class Figures(t.NamedTuple):
     memory: int  # bytes, resident
     descriptors: int
     threads: int
+    blocks: int  # that Python has allocated
 
 
 class SoakServer:
     """`with SoakServer(name) as server:`; environment variables as keywords."""
 
-    def __init__(self, name: str = UVICORN, app: str = "app", **environment: str) -> None:
+    def __init__(self, name: str = UVICORN, app: str = "app", options: str = "", **environment: str) -> None:
         self.name = name
         self.port = find_free_port()
         self.origin = f"http://127.0.0.1:{self.port}"
@@ -54,7 +52,7 @@ class SoakServer:
         command = SERVERS[name].command.replace(APP, f"soak_site:{app}").format(port=self.port)
         path = os.pathsep.join([str(HERE), ENVIRONMENT["PYTHONPATH"]])
         self.process = subprocess.Popen(
-            [sys.executable, "-m", *command.split(), *OPTIONS.get(name, "").split()],
+            [sys.executable, "-m", *command.split(), *OPTIONS.get(name, "").split(), *options.split()],
             stdin=subprocess.DEVNULL,
             stdout=self.log,
             stderr=subprocess.STDOUT,
@@ -101,17 +99,18 @@ class SoakServer:
         stats: dict[str, t.Any] = json.loads(self.open("/settle")[2])
         return stats
 
-    def measure(self) -> Figures:
-        """When the connections are closed and all requests over; else AssertionError."""
+    def measure(self, settle: float = 0) -> Figures:
+        """So many seconds later, when the connections are closed and all requests over; else AssertionError."""
         seen: list[Figures] = []
-        stats = {}
+        stats: dict[str, t.Any] = {}
+        time.sleep(settle)
 
         def is_quiet() -> bool:
             stats.update(self.stats())
-            time.sleep(0.1)
-            seen.append(read_figures(stats["pid"]))
-            same = len(seen) > 3 and len({figures.descriptors for figures in seen[-3:]}) == 1
-            return stats["requests"] == 1 and stats["queued"] == 0 and same
+            time.sleep(0.05)
+            seen.append(read_figures(stats["pid"], stats["blocks"]))
+            is_settled: bool = len(seen) > 3 and len({figures.descriptors for figures in seen[-3:]}) == 1
+            return is_settled and [stats[name] for name in ("requests", "queued")] == [1, 0]
 
         self.wait_until(is_quiet, stats)
         return seen[-1]
@@ -131,17 +130,12 @@ class SoakServer:
         """What it logged besides the errors that were asked for; and how many those are."""
         return EXPECTED.subn("", self.read_log())
 
-    def end(self) -> int:
-        """SIGTERM; the exit code."""
-        self.process.terminate()
-        return self.process.wait(PATIENCE)
 
-
-def read_figures(pid: int) -> Figures:
+def read_figures(pid: int, blocks: int) -> Figures:
     folder = Path(f"/proc/{pid}")
     pages = int((folder / "statm").read_text("ascii").split()[1])
     descriptors, threads = (sum(1 for _ in (folder / name).iterdir()) for name in ("fd", "task"))
-    return Figures(pages * resource.getpagesize(), descriptors, threads)
+    return Figures(pages * resource.getpagesize(), descriptors, threads, blocks)
 
 
 def allow_descriptors(count: int) -> None:

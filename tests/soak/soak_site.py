@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import sys
 import time
 import typing as t
 from collections.abc import AsyncIterator, Iterable, Iterator
@@ -105,7 +106,7 @@ async def sleep_async(seconds: float) -> str:
 async def settle() -> dict[str, t.Any]:
     """Collect what is garbage, and tell what is left."""
     gc.collect()
-    return {"pid": os.getpid(), "refused": len(refused), **app.stats()}
+    return {"pid": os.getpid(), "blocks": sys.getallocatedblocks(), "refused": len(refused), **app.stats()}
 
 
 @app.get("/stats")

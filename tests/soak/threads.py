@@ -12,11 +12,10 @@ from .cases import get
 from .crowd import AT_ONCE
 from .findings import Findings, in_ms, percentile
 from .lines import Answer, Line, run
-from .servers import SoakServer, allow_descriptors
+from .servers import PATIENT, SoakServer, allow_descriptors
 
 PROBES = 4
 INTERVAL = 0.01
-UNHARMED = 0.25  # seconds, the 99th percentile of an async view: the machine may be busy otherwise
 
 
 class Size(t.NamedTuple):
@@ -27,10 +26,11 @@ class Size(t.NamedTuple):
     surplus: int
     sleep: float
     quiet: float  # seconds before and after
+    limit: float  # seconds, of the 99th percentile of async views
 
 
-QUICK = Size(4, 20, 10, 0.1, 0.3)
-FULL = Size(40, 1000, 200, 0.25, 5)
+QUICK = Size(4, 20, 10, 0.1, 0.3, 1)  # other tests may run beside it
+FULL = Size(40, 1000, 200, 0.25, 5, 0.1)
 
 
 class Seen(t.NamedTuple):
@@ -48,7 +48,7 @@ def soak(size: Size) -> Findings:
     found = Findings("Worker threads", "async views", "requests", "median", "99th percentile", "worst")
     room = size.threads + size.queue
     allow_descriptors(2 * (room + size.surplus) + 200)
-    with SoakServer(SOAK_THREADS=str(size.threads), SOAK_QUEUE=str(size.queue)) as server:
+    with SoakServer(options=PATIENT, SOAK_THREADS=str(size.threads), SOAK_QUEUE=str(size.queue)) as server:
         seen = run(saturate(server, size, room + size.surplus))
         stats = server.stats()
         for title, delays in (("before", seen.before), ("during", seen.during), ("after", seen.after)):
@@ -73,7 +73,7 @@ def check(found: Findings, size: Size, seen: Seen, stats: dict[str, t.Any]) -> N
     found.expect(stats["refused"] == size.surplus, f"on_overload was told {stats['refused']} times")
     found.expect((stats["busy_threads"], stats["queued"], stats["requests"]) == (0, 0, 1), f"afterwards {stats}")
     for delays in (seen.before, seen.during, seen.after):
-        found.expect(percentile(delays, 0.99) < UNHARMED, f"async views: {in_ms(delays)}")
+        found.expect(percentile(delays, 0.99) < size.limit, f"async views: {in_ms(delays)}")
 
 
 async def saturate(server: SoakServer, size: Size, count: int) -> Seen:
