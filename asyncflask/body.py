@@ -464,7 +464,10 @@ class DeclaredInput(io.RawIOBase):
 
     def read(self, size: int = -1) -> bytes:
         size = self.left if size < 0 else min(size, self.left)
-        piece = self.stream.read(size) if size else b""
+        try:
+            piece = self.stream.read(size) if size else b""
+        except OSError:  # the connection was reset
+            raise ClientDisconnected() from None
         self.left -= len(piece)
         if len(piece) < size:  # a WSGI server gives less only at the end
             raise ClientDisconnected()

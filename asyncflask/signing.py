@@ -79,7 +79,7 @@ class SessionSerializer(URLSafeTimedSerializer):
         if self.is_text_serializer and not payload.startswith(b"."):  # compressed
             try:
                 return self.serializer.loads(_decode(payload).decode())
-            except ValueError:
+            except Exception:  # a tag may raise anything
                 pass  # it fails again below, with the error that itsdangerous makes of it
         return self.load_payload(payload)
 

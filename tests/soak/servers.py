@@ -146,4 +146,4 @@ def allow_descriptors(count: int) -> None:
 
 
 def is_there(name: str) -> bool:
-    return is_installed(SERVERS[name])
+    return bool(is_installed(SERVERS[name]))
