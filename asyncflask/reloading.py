@@ -147,9 +147,9 @@ def _is_failure(status: object) -> bool:
 
 
 def _wait_for_change(loop: type[ReloaderLoop], watching: dict[str, t.Any]) -> None:
-    click.secho(" * The application did not start. The next change starts it again.", fg="yellow", err=True)
     try:
-        with loop(**watching) as reloader:
+        with loop(**watching) as reloader:  # from now on it sees changes: not before may one be asked for
+            click.secho(" * The application did not start. The next change starts it again.", fg="yellow", err=True)
             reloader.run()
     except SystemExit as stop:
         if stop.code != CHANGED:
