@@ -116,9 +116,7 @@ def measure_in_turns(
     entries: dict[str, tuple[WorkerProcess, str]], rounds: int, seconds: float
 ) -> dict[str, list[Turn] | str]:
     """By name: what a worker, which is no other's, takes for its scenario; a text is the reason of nothing."""
-    replies = {
-        name: worker.ask(do="prepare", key=key, seconds=seconds) for name, (worker, key) in entries.items()
-    }
+    replies = {name: worker.ask(do="prepare", key=key, seconds=seconds) for name, (worker, key) in entries.items()}
     failed: dict[str, list[Turn] | str] = {name: r["without"] for name, r in replies.items() if "without" in r}
     counts = {name: reply["count"] for name, reply in replies.items() if "count" in reply}
     turns: dict[str, list[Turn]] = {name: [] for name in counts}
@@ -138,9 +136,7 @@ def take_turns(peers: list[str], rounds: int) -> Iterator[str]:
         yield from peers[first:] + peers[:first]
 
 
-def measure_all(
-    scenarios: Iterable[Scenario], peers: Iterable[str], rounds: int, seconds: float, tell: Tell
-) -> Cells:
+def measure_all(scenarios: Iterable[Scenario], peers: Iterable[str], rounds: int, seconds: float, tell: Tell) -> Cells:
     cells: Cells = {}
     with Workers() as workers:
         for scenario in scenarios:

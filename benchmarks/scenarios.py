@@ -110,9 +110,7 @@ ROUTE_COUNTS = (10, 1_000, 10_000)
 TABLE = (
     Scenario("json-async", "JSON, async view", "asgi", "/hello/world", HELLO),
     Scenario("json-sync", "JSON, sync view", "asgi", "/hello-sync/world", HELLO),
-    Scenario(
-        "json-sync-200", "JSON, sync view, 200 at once", "asgi", "/hello-sync/world", HELLO, at_once=200
-    ),
+    Scenario("json-sync-200", "JSON, sync view, 200 at once", "asgi", "/hello-sync/world", HELLO, at_once=200),
     Scenario("echo", "JSON echo of 1 KiB", "asgi", "/echo", is_json(ECHOED), **ECHO),
     Scenario("page", "page: session, hooks, template", "asgi", "/page", is_page, "page", carry=carry_cookie),
     Scenario("404", "404", "asgi", "/missing", has_any_body, status=404),

@@ -1,8 +1,8 @@
 """`python -m benchmarks.sockets`: many connections at once through uvicorn, beside Starlette and Quart.
 
-    memory   kilobytes of one idle websocket: growth of the server's resident memory over the connections
-    echo     messages a second through 20 websockets, each waiting for its answer
-    events   1,000 clients of server-sent events, ten events a second each: none may be lost; how late they come
+memory   kilobytes of one idle websocket: growth of the server's resident memory over the connections
+echo     messages a second through 20 websockets, each waiting for its answer
+events   1,000 clients of server-sent events, ten events a second each: none may be lost; how late they come
 """
 
 from __future__ import annotations

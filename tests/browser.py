@@ -160,9 +160,7 @@ def serve(target: str, log: Path, **environment: str) -> Iterator[str]:
     command = [sys.executable, "-m", "uvicorn", target, "--port", "0", "--no-use-colors"]
     environment = {**os.environ, **environment}
     with log.open("wb") as output:
-        process = subprocess.Popen(
-            command, cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT
-        )
+        process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT)
     try:
         yield wait_for_origin(process, log)
     finally:

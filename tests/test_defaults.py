@@ -56,7 +56,6 @@ class TestJson:
         app.add_url_rule("/", "view", lambda: str(len(request.get_json())), methods=["POST"])
         assert app.test_client().post("/", json="x" * 9 * MIB).text == str(9 * MIB)
 
-
     async def test_is_for_json_alone(self, app: Flask) -> None:
         """Neither for other bodies nor for what is parsed already."""
         seen: list[t.Any] = []

@@ -385,5 +385,3 @@ class TestInterrupt:
             connection.request("GET", path)
             assert connection.getresponse().read(2) == b"xx"
             self.check(any_server)
-
-

@@ -112,7 +112,7 @@ def test_status_as_flask_takes_it(app: Flask, value: t.Any) -> None:
 
 
 def test_wsgi_callable_that_is_none(app: Flask) -> None:
-    app.add_url_rule("/", "view", lambda: (lambda: "no WSGI application"))
+    app.add_url_rule("/", "view", lambda: lambda: "no WSGI application")
     app.testing = True
     with pytest.raises(TypeError):
         app.test_client().get("/")

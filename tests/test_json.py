@@ -195,9 +195,7 @@ keys = st.text(max_size=4) | st.sampled_from([" t", " di", " b", " m", " u", " d
 tagged = st.recursive(
     scalars,
     lambda inner: (
-        st.lists(inner, max_size=3)
-        | st.lists(inner, max_size=3).map(tuple)
-        | st.dictionaries(keys, inner, max_size=2)
+        st.lists(inner, max_size=3) | st.lists(inner, max_size=3).map(tuple) | st.dictionaries(keys, inner, max_size=2)
     ),
     max_leaves=12,
 )

@@ -14,7 +14,7 @@ from tests.browser import Browser, open_browser, require_browser
 
 require_browser()
 
-MARKUP = "<img src=x onerror=\"document.title='broken'\"><b>bold</b> & \"quotes\""
+MARKUP = '<img src=x onerror="document.title=\'broken\'"><b>bold</b> & "quotes"'
 MOUNTED = """
 from asyncflask import Flask
 from examples.live.app import app as live

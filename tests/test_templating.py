@@ -70,9 +70,7 @@ class TestLookup:
         ],
     )
     @pytest.mark.parametrize("explained", [False, True])
-    def test_the_applications_templates_first(
-        self, app: Flask, explained: bool, name: t.Any, expected: str
-    ) -> None:
+    def test_the_applications_templates_first(self, app: Flask, explained: bool, name: t.Any, expected: str) -> None:
         app.config["EXPLAIN_TEMPLATE_LOADING"] = explained
         with app.app_context():
             assert render_template(name, value="<").replace("&lt;", "<") == expected
@@ -116,9 +114,7 @@ class TestExplanation:
             app.test_client().get(path)
         return "\n".join(record.getMessage() for record in caplog.records if record.levelno == logging.INFO)
 
-    def test_every_attempt_is_reported(
-        self, app: Flask, tmp_path: Path, caplog: pytest.LogCaptureFixture
-    ) -> None:
+    def test_every_attempt_is_reported(self, app: Flask, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
         report = self.explain(app, "/two/missing.html", caplog)
         assert report.splitlines()[0] == "Locating template 'missing.html':"
         for expected in (
@@ -133,9 +129,7 @@ class TestExplanation:
         ):
             assert expected in report
 
-    def test_several_matches_are_suspect(
-        self, app: Flask, tmp_path: Path, caplog: pytest.LogCaptureFixture
-    ) -> None:
+    def test_several_matches_are_suspect(self, app: Flask, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
         report = self.explain(app, "/one/page.html", caplog)
         assert f"-> found ('{tmp_path}/one/templates/page.html')" in report
         assert "Warning: multiple loaders returned a match" in report
@@ -146,9 +140,7 @@ class TestExplanation:
         assert "Warning" not in report
         assert "belongs to" not in report
 
-    def test_templates_from_strings_are_said_to_be(
-        self, app: Flask, caplog: pytest.LogCaptureFixture
-    ) -> None:
+    def test_templates_from_strings_are_said_to_be(self, app: Flask, caplog: pytest.LogCaptureFixture) -> None:
         app.jinja_loader = DictLoader({"page.html": "x"})
         assert "-> found ('<string>')" in self.explain(app, "/one/page.html", caplog)
 

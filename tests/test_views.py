@@ -96,9 +96,7 @@ def test_the_function_describes_its_class(hello: type[SyncHello]) -> None:
     ],
 )
 @pytest.mark.parametrize("every_request", [False, True])
-def test_async_classes_give_coroutine_functions(
-    view_class: type[View], expected: bool, every_request: bool
-) -> None:
+def test_async_classes_give_coroutine_functions(view_class: type[View], expected: bool, every_request: bool) -> None:
     class Own(view_class):  # type: ignore[misc, valid-type]
         init_every_request = every_request
 

@@ -423,7 +423,6 @@ class TestEnds:
         finally:
             await app.shutdown()
 
-
     @pytest.mark.parametrize("data", [{"a": 1}, 5, None, ["x"]])
     async def test_only_text_and_bytes_are_sent(self, app, data):
         raised = []

@@ -19,9 +19,7 @@ class Peer(NamedTuple):
 
 OURS = "asyncflask"
 PEERS = {
-    OURS: Peer(
-        "asyncflask", {"asgi": "asyncflask", "wsgi": "asyncflask"}, ("asyncflask", "Werkzeug")
-    ),
+    OURS: Peer("asyncflask", {"asgi": "asyncflask", "wsgi": "asyncflask"}, ("asyncflask", "Werkzeug")),
     "flask": Peer("Flask", {"wsgi": "flask"}, ("Flask", "asgiref")),
     "starlette": Peer("Starlette", {"asgi": "starlette"}, ("starlette", "anyio", "python-multipart")),
     "quart": Peer("Quart", {"asgi": "quart"}, ("Quart",)),

@@ -108,7 +108,7 @@ def test_json_of_other_type(client, side):
 
 @SIDES
 def test_big_json(client, side):
-    value = {"numbers": list(range(130_000))} 
+    value = {"numbers": list(range(130_000))}
     assert client.post(f"/{side}/json", JSON, json.dumps(value).encode()).json == value
 
 
