@@ -35,23 +35,20 @@ async def _serve_http(app: Flask, scope: Scope, receive: Receive, send: Send) ->
         plan = app._plans[None]
         if plan.is_wrapped:
             ctx = RequestContext(app, build_environ(scope, stream or BytesIO()))
-            request = ctx.request
-            request._receive, request._reader = receive, reader
-            app._open_requests.add(ctx)
-            await ChainExchange(ctx, send, refusal).serve(THREAD)
-            return
-        ctx = _open_context(app, plan, scope, stream, headers, refusal)
-        request, plan = ctx.request, ctx.plan
-        request._receive = receive
+        else:
+            ctx = _open_context(app, plan, scope, stream, headers, refusal)
+            plan = ctx.plan
+        request = ctx.request
+        request._receive, request._reader = receive, reader
         app._open_requests.add(ctx)
-        if reader is not None:
-            request._reader = reader
-        if plan.is_guarded:
+        if plan.is_wrapped:
+            await ChainExchange(ctx, send, refusal).serve(THREAD)
+        elif plan.is_guarded:
             from .guarding import serve_guarded  # the others pay nothing for it
 
             await serve_guarded(ctx, send)
-            return
-        await Exchange(ctx, send).serve(plan.start if plan.needs_thread else None)
+        else:
+            await Exchange(ctx, send).serve(plan.start if plan.needs_thread else None)
     finally:
         if ctx is not None:
             app._open_requests.discard(ctx)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import io
 import typing as t
-from collections.abc import Awaitable, Callable, Generator, Iterator
+from collections.abc import Awaitable, Generator, Iterator
 from functools import partial
 from tempfile import TemporaryFile
 from types import CoroutineType, coroutine
@@ -24,7 +24,7 @@ from werkzeug.wsgi import get_input_stream
 from .bridge import _on_event_loop, run_in_thread, wait_for
 from .shortage import answering_shortages
 from .steps import DRIVEN
-from .waiting import timeout
+from .waiting import Begun, timeout
 
 if t.TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -116,38 +116,13 @@ def _within(awaitable: Awaitable[T], seconds: float) -> Generator[t.Any, t.Any, 
     except StopIteration as stop:
         result: T = stop.value
     else:
-        result = yield from _wait_within(_Begun(awaitable, command), seconds).__await__()
+        result = yield from _wait_within(Begun(awaitable, command), seconds).__await__()
     return result
 
 
 async def _wait_within(awaitable: Awaitable[T], seconds: float) -> T:
     async with timeout(seconds):
         return await awaitable
-
-
-class _Begun:
-    """Awaitable: the rest of a coroutine that has yielded `command` to its loop already."""
-
-    def __init__(self, coro: CoroutineType[t.Any, t.Any, t.Any], command: t.Any) -> None:
-        self.coro = coro
-        self.command = command
-
-    def __await__(self) -> Generator[t.Any, t.Any, t.Any]:
-        command, self.command = self.command, None
-        resume: Callable[[t.Any], t.Any]
-        value: t.Any
-        while True:
-            try:
-                resume, value = self.coro.send, (yield command)
-            except BaseException as thrown:
-                resume, value = self.coro.throw, thrown
-            command = None  # no cycle of a future, its error and this frame
-            try:
-                command = resume(value)
-            except StopIteration as stop:
-                return stop.value
-            finally:
-                value = None
 
 
 class Spool:

@@ -21,50 +21,23 @@ from werkzeug.exceptions import HTTPException, ServiceUnavailable
 from .bridge import Home, current_loop, cv_home, mailbox_of
 from .signals import on_overload
 from .steps import LOOP, THREAD, TO_LOOP, TO_THREAD, tell_async
+from .waiting import Begun
 from .workers import Lane, Overloaded, PoolJob, PoolLane, RequestLane, WorkerPool
 
 T = t.TypeVar("T")
 Leg = Generator[t.Any, t.Any, None]
 
 
-def begin_in_context(coro: Coroutine[t.Any, t.Any, None], context: Context | None = None) -> InContext | None:
+def begin_in_context(coro: Coroutine[t.Any, t.Any, None], context: Context | None = None) -> Begun[None] | None:
     """Run `coro` on the loop in `context` or a copy of the current one; None if it has ended, else the rest to await.
 
     What a request sets does not reach the server's task, which may go on to serve the next one.
     """
     run = (copy_context() if context is None else context).run  # an empty one is false
     try:
-        return InContext(coro, run, run(coro.send, None))
+        return Begun(coro, run(coro.send, None), run)
     except StopIteration:  # it never had to wait
         return None
-
-
-class InContext:
-    """Awaitable: the rest of a coroutine that `begin_in_context` began."""
-
-    __slots__ = ("command", "coro", "run")
-
-    def __init__(self, coro: Coroutine[t.Any, t.Any, None], run: Callable[..., t.Any], command: t.Any) -> None:
-        self.coro: Coroutine[t.Any, t.Any, None] = coro
-        self.run: Callable[..., t.Any] = run
-        self.command: t.Any = command
-
-    def __await__(self) -> Generator[t.Any, t.Any, None]:
-        run, command, self.command = self.run, self.command, None
-        resume: Callable[..., t.Any]
-        value: t.Any
-        while True:
-            try:
-                resume, value = self.coro.send, (yield command)
-            except BaseException as thrown:
-                resume, value = self.coro.throw, thrown
-            command = None  # a future that failed holds an error whose traceback holds this frame: no cycle
-            try:
-                command = run(resume, value)
-            except StopIteration:
-                return
-            finally:
-                value = None
 
 
 class Runner(Home, t.Generic[T]):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 import typing as t
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext
 from types import TracebackType
 
@@ -93,6 +93,39 @@ class _TaskScope:
         from asyncio import CancelledError
 
         return issubclass(kind, CancelledError)
+
+
+def _call(resume: Callable[[t.Any], t.Any], value: t.Any) -> t.Any:
+    return resume(value)
+
+
+class Begun(t.Generic[T]):
+    """Awaitable: the rest of a coroutine that has yielded `command` to its loop; `run(resume, value)` goes on."""
+
+    __slots__ = ("command", "coro", "run")
+
+    def __init__(self, coro: Coroutine[t.Any, t.Any, T], command: t.Any, run: Callable[..., t.Any] = _call) -> None:
+        self.coro: Coroutine[t.Any, t.Any, T] = coro
+        self.command: t.Any = command
+        self.run: Callable[..., t.Any] = run
+
+    def __await__(self) -> Generator[t.Any, t.Any, T]:
+        run, command, self.command = self.run, self.command, None
+        resume: Callable[..., t.Any]
+        value: t.Any
+        while True:
+            try:
+                resume, value = self.coro.send, (yield command)
+            except BaseException as thrown:
+                resume, value = self.coro.throw, thrown
+            command = None  # a future that failed holds an error whose traceback holds this frame: no cycle
+            try:
+                command = run(resume, value)
+            except StopIteration as stop:
+                result: T = stop.value
+                return result
+            finally:
+                value = None
 
 
 _OPEN = nullcontext()

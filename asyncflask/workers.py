@@ -327,8 +327,7 @@ class WorkerPool:
                 elif lane not in self.idle:
                     self.idle.append(lane)
             if self.backlog and not lane.closing:  # those of a closed pool are all awake until the queue is empty
-                with suppress(RuntimeError):  # the system refuses a thread: those that there are will do
-                    next_lane = self._find_next()
+                next_lane = self._find_next()
         if next_lane is not None:
             next_lane.inbox.bell.ring()
         return job

@@ -119,15 +119,17 @@ class DefaultJSONProvider(JSONProvider):
         compact = not self._app.config["DEBUG"] if self.compact is None else self.compact
         layout = COMPACT if compact else INDENTED
         if type(self).dumps is DefaultJSONProvider.dumps:
-            text = (self._kept.get(id(layout)) or self._keep_encode(layout))(obj)
+            text = self._find_encode(layout)(obj)
         else:
             text = self.dumps(obj, **layout)
         return self._app.response_class(text + "\n", mimetype=self.mimetype)
 
-    def _keep_encode(self, layout: dict[str, t.Any]) -> t.Callable[[t.Any], str]:
+    def _find_encode(self, layout: dict[str, t.Any]) -> t.Callable[[t.Any], str]:
         """What `dumps` would make at each call, kept until a setting changes."""
         kept = self._kept  # a setting that changes meanwhile makes another
-        encode = kept[id(layout)] = _make_encode(json.JSONEncoder(**self._get_settings(), **layout))
+        encode = kept.get(id(layout))
+        if encode is None:
+            encode = kept[id(layout)] = _make_encode(json.JSONEncoder(**self._get_settings(), **layout))
         return encode
 
     def _get_settings(self) -> dict[str, t.Any]:

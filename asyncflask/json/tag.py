@@ -154,7 +154,7 @@ def _find_encode() -> t.Callable[[t.Any], str]:
     provider: t.Any = _get_provider()
     if provider is None or getattr(provider.dumps, "__func__", None) is not DefaultJSONProvider.dumps:
         return _encode
-    return t.cast(Convert, provider._kept.get(id(COMPACT)) or provider._keep_encode(COMPACT))
+    return t.cast(Convert, provider._find_encode(COMPACT))
 
 
 _TAGS = (TagDict, PassDict, TagTuple, PassList, TagBytes, TagMarkup, TagUUID, TagDateTime)
