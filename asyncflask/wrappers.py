@@ -331,10 +331,15 @@ class Request(RequestBase):
         if limit is None:
             return
         size = self.content_length
-        if size is None:
-            if not reader.complete and getattr(self, "_cached_data", None) is None:
-                self._cached_data = self.stream.read(limit + 1)  # no more: the rest stays with the client
-            size = reader.received if reader.complete else len(self._cached_data)
+        if size is None and (reader.complete or getattr(self, "_cached_data", None) is not None):
+            size = reader.received
+        elif size is None:
+            data = self.stream.read(limit + 1)  # no more: the rest stays with the client
+            size = len(data)
+            if size > limit:  # nobody may take what is left for the whole
+                t.cast(BodyStream, self._stream).refused = True
+            else:
+                self._cached_data = data
         if size > limit:
             current_app.logger.warning("A JSON document of %s bytes or more was refused: see MAX_JSON_SIZE.", size)
             raise RequestEntityTooLarge("The JSON document is too large.")

@@ -9,6 +9,7 @@ import typing as t
 
 import pytest
 from edge import Exchange
+from werkzeug.exceptions import RequestEntityTooLarge
 
 from asyncflask import Flask, WebsocketDisconnect, request, session, websocket
 
@@ -55,6 +56,22 @@ class TestJson:
     def test_has_none_under_wsgi(self, app: Flask) -> None:
         app.add_url_rule("/", "view", lambda: str(len(request.get_json())), methods=["POST"])
         assert app.test_client().post("/", json="x" * 9 * MIB).text == str(9 * MIB)
+
+    async def test_nobody_takes_a_part_for_the_whole(self, app: Flask) -> None:
+        """Of a chunked body that a sync view refused, an error handler has nothing."""
+        seen: list[t.Any] = []
+
+        @app.errorhandler(413)
+        def look(error: Exception) -> t.Any:
+            try:
+                seen.append(len(request.get_data()))
+            except RequestEntityTooLarge:
+                seen.append("refused")
+            return "too large", 413
+
+        app.add_url_rule("/", "view", lambda: request.get_json(), methods=["POST"])
+        assert (await post(app, json.dumps("x" * 3 * MIB).encode(), JSON, declared=False)).text == "too large"
+        assert seen == ["refused"]
 
     async def test_is_for_json_alone(self, app: Flask) -> None:
         """Neither for other bodies nor for what is parsed already."""
