@@ -7,7 +7,7 @@ import socket
 import sys
 import time
 import typing as t
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -65,12 +65,12 @@ def read_answer(wire: socket.socket) -> tuple[int, bytes]:
         return status, file.read(length)
 
 
-def make_fixture(names: tuple[str, ...]) -> t.Any:
+def make_fixture(names: tuple[str, ...], make: Callable[[str], ServerClient] = GuardedServer) -> t.Any:
     @pytest.fixture(scope="module", params=names)
-    def server(request: pytest.FixtureRequest) -> Iterator[GuardedServer]:
+    def server(request: pytest.FixtureRequest) -> Iterator[ServerClient]:
         if not is_installed(SERVERS[request.param]):
             pytest.skip(f"{request.param} is not installed")
-        made = GuardedServer(request.param)
+        made = make(request.param)
         yield made
         made.stop()
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -77,6 +78,9 @@ def is_installed(server: Server) -> bool:
 class ServerClient(Client):
     """Starts a server in a process group of its own and asks it over sockets."""
 
+    folder: str | Path = tempfile.gettempdir()  # where it runs
+    environment: Mapping[str, str] = {}  # beside ENVIRONMENT
+
     def __init__(self, name: str, server: Server | None = None) -> None:
         server = server or SERVERS[name]
         self.name = name
@@ -98,8 +102,8 @@ class ServerClient(Client):
             stdin=subprocess.DEVNULL,
             stdout=self.log,
             stderr=subprocess.STDOUT,
-            cwd=tempfile.gettempdir(),
-            env={**os.environ, **ENVIRONMENT},
+            cwd=self.folder,
+            env={**os.environ, **ENVIRONMENT, **self.environment},
             start_new_session=True,
         )
 

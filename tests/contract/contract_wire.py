@@ -5,6 +5,7 @@ from __future__ import annotations
 import select
 import socket
 import time
+from contextlib import suppress
 
 import h11
 from contract_message import Answer, Question
@@ -36,6 +37,13 @@ class Wire:
     @classmethod
     def connect(cls, port: int) -> Wire:
         return cls(socket.create_connection(("127.0.0.1", port), TIMEOUT))
+
+    def ask_pipelined(self, questions: list[Question]) -> list[Answer]:
+        """All at once; the answers until the server hangs up, which it may do after the first."""
+        answers = [self.read(questions[0], memoryview(b"".join(map(encode, questions))))]
+        with suppress(Closed):
+            answers.extend(self.read(question) for question in questions[1:])
+        return answers
 
     def ask(self, question: Question) -> Answer:
         return self.read(question, memoryview(encode(question)))

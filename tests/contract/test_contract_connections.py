@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
-
 import pytest
 from contract_message import make_question
 from contract_servers import ServerClient
-from contract_wire import Closed, Wire, encode
+from contract_wire import Closed, Wire
 
 BODY = b"x" * 200_000
 QUESTIONS = [
@@ -62,8 +60,6 @@ def test_pipelined_requests(server):
     questions = [make_question("GET", target) for target in targets]
     wire = Wire.connect(server.port)
     with wire.sock:
-        answers = [wire.read(questions[0], memoryview(b"".join(map(encode, questions))))]
-        with suppress(Closed):
-            answers.extend(wire.read(question) for question in questions[1:])
+        answers = wire.ask_pipelined(questions)
     values = [int(answer.json["value"]) for answer in answers]
     assert values == [number // 2 for number in range(len(answers))]

@@ -5,8 +5,6 @@ from __future__ import annotations
 import itertools
 import os
 import socket
-import subprocess
-import sys
 import tempfile
 import time
 import typing as t
@@ -34,23 +32,12 @@ class FaultServer(ServerClient):
     """One row of the contract's servers. `options` are added to its command, `environment` to the site's."""
 
     def __init__(self, name: str, options: str = "", **environment: str) -> None:
-        self.folder = tempfile.TemporaryDirectory()
-        self.path = Path(self.folder.name)
-        self.environment = environment
+        self.made = tempfile.TemporaryDirectory()
+        self.folder = self.path = Path(self.made.name)
+        path = os.pathsep.join([str(HERE), ENVIRONMENT["PYTHONPATH"]])
+        self.environment = {"PYTHONPATH": path, "FAULTS_FOLDER": self.made.name, **environment}
         server = SERVERS[name]
         super().__init__(name, server._replace(command=f"{server.command.replace(APP, 'faults_site:app')} {options}"))
-
-    def start(self, command: str) -> subprocess.Popen[bytes]:
-        path = os.pathsep.join([str(HERE), ENVIRONMENT["PYTHONPATH"]])
-        return subprocess.Popen(
-            [sys.executable, "-m", *command.format(port=self.port).split()],
-            stdin=subprocess.DEVNULL,
-            stdout=self.log,
-            stderr=subprocess.STDOUT,
-            cwd=self.path,
-            env={**os.environ, "PYTHONPATH": path, "FAULTS_FOLDER": self.folder.name, **self.environment},
-            start_new_session=True,
-        )
 
     def is_ready(self) -> bool:
         try:
@@ -60,7 +47,7 @@ class FaultServer(ServerClient):
 
     def end(self) -> bool:
         ended = super().end()
-        self.folder.cleanup()
+        self.made.cleanup()
         return ended
 
     # The journal

@@ -5,10 +5,6 @@ from __future__ import annotations
 import base64
 import os
 import socket
-import subprocess
-import sys
-import tempfile
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote
@@ -16,9 +12,10 @@ from urllib.parse import quote
 import h11
 import pytest
 from contract_message import Answer
-from contract_servers import APP, ENVIRONMENT, SERVERS, ServerClient, is_installed
+from contract_servers import APP, ENVIRONMENT, SERVERS, ServerClient
 from contract_wire import Closed
 from fault_servers import ALL, PATIENCE, read_answer
+from guarded_servers import make_fixture
 
 HERE = Path(__file__).parent
 NAMES = ("uvicorn-httptools", *ALL)
@@ -28,19 +25,9 @@ REFUSED = {400, 404, 405, 408, 413, 414, 415, 431, 501, 505}
 
 class SecuredServer(ServerClient):
     def __init__(self, name: str) -> None:
+        self.environment = {"PYTHONPATH": os.pathsep.join([str(HERE), ENVIRONMENT["PYTHONPATH"]])}
         row = SERVERS[name]
         super().__init__(name, row._replace(command=row.command.replace(APP, "secured_site:app")))
-
-    def start(self, command: str) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(
-            [sys.executable, "-m", *command.format(port=self.port).split()],
-            stdin=subprocess.DEVNULL,
-            stdout=self.log,
-            stderr=subprocess.STDOUT,
-            cwd=tempfile.gettempdir(),
-            env={**os.environ, **ENVIRONMENT, "PYTHONPATH": os.pathsep.join([str(HERE), ENVIRONMENT["PYTHONPATH"]])},
-            start_new_session=True,
-        )
 
     def is_ready(self) -> bool:
         try:
@@ -63,13 +50,7 @@ class SecuredServer(ServerClient):
         assert answer is None or answer.status in REFUSED, (self.name, lines, answer)
 
 
-@pytest.fixture(scope="module", params=NAMES)
-def server(request: pytest.FixtureRequest) -> Iterator[SecuredServer]:
-    if not is_installed(SERVERS[request.param]):
-        pytest.skip(f"{request.param} is not installed")
-    server = SecuredServer(request.param)
-    yield server
-    server.stop()
+server = make_fixture(NAMES, SecuredServer)
 
 
 HOST = b"Host: localhost"

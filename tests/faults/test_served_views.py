@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 
 import h11
 import pytest
 from contract_message import make_question
-from contract_wire import Closed, Wire, encode
+from contract_wire import Closed, Wire
 from fault_servers import STYLES, TYPE, FaultServer, new_id, read_answer
 
 
@@ -143,9 +142,7 @@ def test_28_pipelined_requests_each_start_clean(server: FaultServer) -> None:
     questions = [make_question("GET", target) for target in targets]
     wire = Wire.connect(server.port)
     with wire.sock:
-        answers = [wire.read(questions[0], memoryview(b"".join(map(encode, questions))))]
-        with suppress(Closed):
-            answers.extend(wire.read(question) for question in questions[1:])
+        answers = wire.ask_pipelined(questions)
     ids = [target.partition("id=")[2] for target in targets[: len(answers)]]
     assert [answer.json for answer in answers] == [{"g": [], "user": "nobody", "id": who} for who in ids]
     assert len(answers) == len(targets) or server.name == "gunicorn-sync"
