@@ -28,6 +28,7 @@ from werkzeug.wsgi import ClosingIterator
 from . import json
 from .body import AsyncInput, AsyncReading, BodyStream, LimitedBody, MemoryBody, declares_too_much, open_input
 from .bridge import wait_for
+from .conditions import DatedHeaders, make_conditional
 from .environ import ScopeHeaders, build_environ, check_host, decode, path_info, server_of
 from .forms import FormParser
 from .globals import _cv_app, _cv_request, current_app
@@ -122,7 +123,7 @@ class _Limit:
         request.__dict__[self.name] = value
 
 
-class Request(RequestBase):
+class Request(DatedHeaders, RequestBase):
     """Flask's request. Made from an environ, or over ASGI by `from_scope`."""
 
     json_module: t.Any = json
@@ -405,7 +406,6 @@ def _close_files(files: t.Any) -> None:
         file.close()
 
 
-_LONGEST_RANGE = 200  # of one range. Of several Werkzeug answers 416 too, but it would read them all first.
 
 
 class _LazyHeaders:
@@ -483,9 +483,7 @@ class Response(ResponseBase):
 
     def make_conditional(self, request_or_environ: t.Any, *args: t.Any, **kwargs: t.Any) -> ResponseBase:
         environ = getattr(request_or_environ, "environ", request_or_environ)
-        if len(environ.get("HTTP_RANGE", "")) > _LONGEST_RANGE:
-            environ = {**environ, "HTTP_RANGE": "bytes="}
-        return super().make_conditional(environ, *args, **kwargs)
+        return make_conditional(super().make_conditional, environ, *args, **kwargs)
 
     @property
     def is_async(self) -> bool:
@@ -494,8 +492,8 @@ class Response(ResponseBase):
 
     def iter_encoded(self) -> Iterator[bytes]:
         if self.is_async:
-            return _encode_all(iterate_sync(t.cast("AsyncIterable[t.Any]", self.response)))
-        return super().iter_encoded()
+            return _encode_all(iterate_sync(t.cast("AsyncIterable[t.Any]", self.response)), self.response)
+        return _encode_all(self.response, self.response)
 
     def get_app_iter(self, environ: WSGIEnvironment) -> Iterable[bytes]:
         if self.is_async and "asgi.scope" in environ and environ["REQUEST_METHOD"] != "HEAD":
@@ -550,8 +548,19 @@ def _content_type(mimetype: str | None) -> tuple[str, bytes] | None:
     return full, full.encode("latin-1")
 
 
-def _encode_all(pieces: Iterable[t.Any]) -> Iterator[bytes]:
-    return (piece.encode() if isinstance(piece, str) else piece for piece in pieces)
+def _encode_all(pieces: Iterable[t.Any], source: t.Any) -> Iterator[bytes]:
+    for piece in pieces:
+        yield piece if type(piece) is bytes else encode(piece, source)
+
+
+def encode(piece: t.Any, source: t.Any) -> bytes:
+    """A piece of a body as bytes, or what servers take for them. Raises TypeError, which names what it came from."""
+    if isinstance(piece, str):
+        return piece.encode()
+    if isinstance(piece, (bytes, bytearray, memoryview)):
+        return t.cast(bytes, piece)
+    name = getattr(source, "__qualname__", type(source).__name__)  # a generator's is that of its function
+    raise TypeError(f"A response's iterable must yield bytes or str, not {type(piece).__name__}, as {name!r} does.")
 
 
 def iterate_sync(iterable: AsyncIterable[t.Any]) -> Iterator[t.Any]:

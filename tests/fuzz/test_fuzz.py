@@ -37,6 +37,7 @@ def test_kept_input(site: Site, name: str) -> None:
     TARGETS[name.partition("/")[0]](site, (CORPUS / name).read_bytes())
 
 
+@pytest.mark.blocks_loop("it measures inputs of 64 KiB, which come in pieces of one byte, or are all to be quoted")
 @pytest.mark.parametrize("target", list(TARGETS))
 def test_time_is_linear(site: Site, target: str) -> None:
     """Each kept input again and again: eight times as much takes not much more than eight times as long."""
