@@ -28,8 +28,8 @@ from werkzeug.wsgi import ClosingIterator
 from . import json
 from .body import AsyncInput, AsyncReading, BodyStream, LimitedBody, MemoryBody, declares_too_much, open_input
 from .bridge import wait_for
-from .conditions import DatedHeaders, make_conditional
 from .environ import ScopeHeaders, build_environ, check_host, decode, path_info, server_of
+from .forgiving import ForgivingHeaders, make_conditional
 from .forms import FormParser
 from .globals import _cv_app, _cv_request, current_app
 from .gone import missing_from
@@ -123,7 +123,7 @@ class _Limit:
         request.__dict__[self.name] = value
 
 
-class Request(DatedHeaders, RequestBase):
+class Request(ForgivingHeaders, RequestBase):
     """Flask's request. Made from an environ, or over ASGI by `from_scope`."""
 
     json_module: t.Any = json
@@ -404,8 +404,6 @@ class Request(DatedHeaders, RequestBase):
 def _close_files(files: t.Any) -> None:
     for _, file in iter_multi_items(files or ()):
         file.close()
-
-
 
 
 class _LazyHeaders:

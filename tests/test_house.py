@@ -20,7 +20,7 @@ FLOORS = (
     *("workers", "trio_loop", "bridge", "waiting", "utils", "steps", "runner"),
     # messages
     *("json.provider", "json", "json.tag", "shortage", "body", "forms", "multipart", "watching"),
-    *("environ", "conditions", "wrappers", "extensions"),
+    *("environ", "forgiving", "wrappers", "extensions"),
     *("websockets", "asgi_connection", "wrapped", "debughelpers", "responding"),
     # services
     *("logging", "paths", "streaming", "sse", "files", "flashing", "urls", "helpers", "signing", "cookies"),

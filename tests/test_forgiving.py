@@ -1,4 +1,4 @@
-"""A client's conditions that are none: dates with numbers that no date has, ignored as RFC 9110 13.1 says."""
+"""A client's headers that are none: dates with numbers that no date has, credentials that are no Base64 (RFC 9110)."""
 
 from __future__ import annotations
 
@@ -24,6 +24,11 @@ def client(request):
     def dates():
         names = ("date", "if_modified_since", "if_unmodified_since")
         return [getattr(asyncflask.request, name) for name in names] + [asyncflask.request.if_range.to_header()]
+
+    @app.get("/who")
+    def who():
+        credentials = asyncflask.request.authorization
+        return [credentials and credentials.username]
 
     return app.test_client(face=request.param)
 
@@ -53,3 +58,11 @@ def test_request_has_no_such_date(client, date):
 def test_request_has_the_dates_that_are(client):
     headers = dict.fromkeys(("Date", "If-Modified-Since", "If-Unmodified-Since", "If-Range"), PAST)
     assert client.get("/dates", headers=headers).json == [PAST] * 4
+
+
+@pytest.mark.parametrize(
+    "header, username",
+    [("Basic \u00e9", None), ("Basic !!!!", None), ("Basic YTpi", "a"), ("", None)],
+)
+def test_credentials_that_are_none(client, header, username):
+    assert client.get("/who", headers={"Authorization": header}).json == [username]

@@ -1,4 +1,4 @@
-"""Conditional requests (RFC 9110 13 and 14): headers of clients that Werkzeug would fail over, or read for too long."""
+"""Headers of clients that Werkzeug would fail over, or read for too long: dates, ranges, credentials (RFC 9110)."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import typing as t
 from collections.abc import Callable
 
 from werkzeug.datastructures import IfRange
+from werkzeug.utils import cached_property
 from werkzeug.wrappers import Request as RequestBase
 
 if t.TYPE_CHECKING:
@@ -26,22 +27,24 @@ def make_conditional(make: Callable[..., T], environ: WSGIEnvironment, *args: t.
         return make({key: environ[key] for key in environ.keys() - _DATED}, *args, **kwargs)
 
 
-def _forgiving(name: str, default: Callable[[], t.Any]) -> t.Any:
+def _forgiving(name: str, default: Callable[[], t.Any], kind: Callable[..., t.Any] = property) -> t.Any:
     read = getattr(RequestBase, name).__get__
 
     def get(request: RequestBase) -> t.Any:
         try:
             return read(request, type(request))
-        except OverflowError:
+        except (OverflowError, ValueError):
             return default()
 
-    return property(get, doc=getattr(RequestBase, name).__doc__)
+    get.__name__, get.__doc__ = name, getattr(RequestBase, name).__doc__
+    return kind(get)
 
 
-class DatedHeaders:
-    """The dates of a request; one with a number too large is no date (Werkzeug raises OverflowError)."""
+class ForgivingHeaders:
+    """What Werkzeug raises over and Flask answers 500 for: dates with numbers too large, credentials beyond ASCII."""
 
     date = _forgiving("date", lambda: None)
     if_modified_since = _forgiving("if_modified_since", lambda: None)
     if_unmodified_since = _forgiving("if_unmodified_since", lambda: None)
     if_range = _forgiving("if_range", IfRange)
+    authorization = _forgiving("authorization", lambda: None, cached_property)
