@@ -43,8 +43,9 @@ def _forgiving(name: str, default: Callable[[], t.Any], kind: Callable[..., t.An
 class ForgivingHeaders:
     """What Werkzeug raises over and Flask answers 500 for: dates with numbers too large, credentials beyond ASCII."""
 
-    date = _forgiving("date", lambda: None)
-    if_modified_since = _forgiving("if_modified_since", lambda: None)
-    if_unmodified_since = _forgiving("if_unmodified_since", lambda: None)
-    if_range = _forgiving("if_range", IfRange)
-    authorization = _forgiving("authorization", lambda: None, cached_property)
+    if not t.TYPE_CHECKING:  # their types are Werkzeug's
+        date = _forgiving("date", lambda: None)
+        if_modified_since = _forgiving("if_modified_since", lambda: None)
+        if_unmodified_since = _forgiving("if_unmodified_since", lambda: None)
+        if_range = _forgiving("if_range", IfRange)
+        authorization = _forgiving("authorization", lambda: None, cached_property)
