@@ -43,6 +43,7 @@ from .signals import (
     got_serving_exception as got_serving_exception,
     got_websocket_exception as got_websocket_exception,
     message_flashed as message_flashed,
+    on_overload as on_overload,
     request_finished as request_finished,
     request_started as request_started,
     request_tearing_down as request_tearing_down,

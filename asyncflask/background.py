@@ -18,6 +18,7 @@ from anyio import Event, move_on_after
 from anyio.lowlevel import checkpoint
 
 from .bridge import Home, Mailbox, _background, _on_event_loop, current_loop, cv_home, mailbox_of
+from .config import check_kinds
 from .globals import _cv_request
 from .signals import got_background_exception
 from .steps import LOOP, Host, emit, kind_of
@@ -75,6 +76,7 @@ class BackgroundTasks:
 
     def __init__(self, app: Flask) -> None:
         self._app = ref(app)
+        check_kinds(app.config)
         self._pool = WorkerPool(app.config["WORKER_THREADS"], NO_LIMIT)
         self._runs: dict[Future[None], _Run] = {}
         self._changes: dict[AbstractEventLoop, Event] = {}  # what a shutdown waits for

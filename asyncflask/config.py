@@ -8,7 +8,7 @@ import os
 import typing as t
 from contextlib import contextmanager
 from datetime import timedelta
-from types import ModuleType
+from types import ModuleType, NoneType
 
 from werkzeug.utils import import_string
 
@@ -203,3 +203,32 @@ DEFAULT_CONFIG: dict[str, t.Any] = {
     "BACKGROUND_TASK_SHUTDOWN_TIMEOUT": 5,
     "SLOW_CALLBACK_MS": None,
 }
+
+NUMBER = ((int, float), "a number")
+LIMIT = ((int, float, NoneType), "a number or None")
+SWITCH = ((int, NoneType), "True or False")
+# Our own keys whose text would fail late, or be true whatever it says.
+KINDS: dict[str, tuple[tuple[type, ...], str]] = {
+    "WORKER_THREADS": NUMBER,
+    "WORKER_QUEUE_LIMIT": NUMBER,
+    "BODY_TIMEOUT": LIMIT,
+    "BODY_SPOOL_SIZE": NUMBER,
+    "FOLLOW_SYMLINKS": SWITCH,
+    "MAX_JSON_SIZE": LIMIT,
+    "RESPONSE_TIMEOUT": LIMIT,
+    "CANCEL_ON_DISCONNECT": SWITCH,
+    "WEBSOCKET_MAX_MESSAGE_SIZE": LIMIT,
+    "BACKGROUND_TASK_SHUTDOWN_TIMEOUT": NUMBER,
+    "SLOW_CALLBACK_MS": LIMIT,
+}
+
+
+def check_kinds(config: t.Mapping[str, t.Any]) -> None:
+    """Raises TypeError for a value that is none of its key's kind."""
+    for key, (types, kind) in KINDS.items():
+        if key in config and not isinstance(config[key], types):
+            value = config[key]
+            raise TypeError(
+                f"app.config[{key!r}] must be {kind}, not {repr(value)[:40]} ({type(value).__name__})."
+                " Convert it where it is set."
+            )

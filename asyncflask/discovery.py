@@ -21,6 +21,12 @@ OBJECT_NAMES = ("app", "application")
 FACTORY_NAMES = ("create_app", "make_app")
 
 
+WITHOUT_FLASK = (
+    "Flask is not installed. Run the command as 'asyncflask --as-flask …', which makes 'flask' mean asyncflask, or"
+    " write 'from asyncflask import …'."
+)
+
+
 class NoAppException(click.UsageError):
     """No application was found, or it could not be loaded."""
 
@@ -81,11 +87,19 @@ def call_factory(factory: Callable[..., t.Any], complaint: str, *args: t.Any, **
     """Call a factory. NoAppException(complaint) if it can't take the arguments; its own TypeErrors pass."""
     try:
         return factory(*args, **kwargs)
+    except ModuleNotFoundError as error:
+        _explain_missing_flask(error)
+        raise
     except TypeError as error:
         code = factory.__code__
         if any(frame.f_code is code for frame, _ in traceback.walk_tb(error.__traceback__)):
             raise  # the call went through, and the factory raised
         raise NoAppException(complaint) from error
+
+
+def _explain_missing_flask(error: ImportError) -> None:
+    if isinstance(error, ModuleNotFoundError) and error.name == "flask":
+        error.add_note(WITHOUT_FLASK)
 
 
 def find_app_by_string(module: ModuleType, app_name: str) -> Flask:
@@ -162,6 +176,7 @@ def locate_app(module_name: str, app_name: str | None, raise_if_not_found: bool 
     except ImportError as error:
         # A traceback that goes on below this frame began inside the module, which so exists and is broken.
         if error.__traceback__ is not None and error.__traceback__.tb_next is not None:
+            _explain_missing_flask(error)
             raise NoAppException(
                 f"The import of {module_name!r} raised an ImportError:\n\n{traceback.format_exc()}"
             ) from None

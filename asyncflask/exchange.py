@@ -9,6 +9,7 @@ import typing as t
 from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import Context, copy_context
 from functools import lru_cache, partial
+from time import monotonic
 from types import CoroutineType, GeneratorType
 
 from werkzeug.exceptions import ClientDisconnected, HTTPException, InternalServerError
@@ -22,9 +23,10 @@ from .files import find_path
 from .responding import BODILESS_STATUS, final_headers, make_response, whole_body
 from .runner import Runner, begin_in_context, move
 from .steps import LOOP, THREAD
-from .waiting import cancel_scope, shield, shielded
+from .waiting import LONGEST_TURN, cancel_scope, pause, shield, shielded
 from .watching import Watch, watch_of
 from .wrapped import call_chain, find_chain
+from .wrappers import encode
 
 if t.TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
@@ -179,9 +181,7 @@ class Exchange:
                 watch = self._watch(scope.cancel)
                 try:
                     await self._send_start(start)
-                    async for piece in pieces:
-                        await self._send_piece(count(piece.encode() if isinstance(piece, str) else piece))
-                    count.check_end()
+                    await self._send_pieces(pieces, count)
                     await self._end(response, start, watch)
                 finally:
                     watch.on_gone = None
@@ -195,6 +195,15 @@ class Exchange:
             if hasattr(pieces, "aclose"):
                 await shield(pieces.aclose())
             await self._close(response, exhausted=True)
+
+    async def _send_pieces(self, pieces: t.Any, count: _Count) -> None:
+        turn = monotonic()
+        async for piece in pieces:
+            await self._send_piece(count(piece if type(piece) is bytes else encode(piece, pieces)))
+            if monotonic() - turn > LONGEST_TURN:  # a generator need not wait, nor a `send` to one who has left
+                await pause()
+                turn = monotonic()
+        count.check_end()
 
     async def _stream_sync(self, response: Response, start: Message) -> None:
         ctx = self.ctx

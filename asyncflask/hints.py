@@ -91,9 +91,9 @@ class Place:
             return str(__package__)
         return _first(self.frame.f_globals.get("__name__"))
 
-    def is_of_user(self, app: Flask) -> bool:
+    def is_of_user(self, import_name: str) -> bool:
         """Whether the application's author wrote it: it is not installed, or belongs to the application's package."""
-        if self.package == _first(app.import_name):
+        if self.package == _first(import_name):
             return True
         libraries = (_HERE, _STANDARD_LIBRARY, "<")
         return not self.file.startswith(libraries) and _INSTALLED.search(self.file) is None
@@ -157,7 +157,7 @@ def explain_async_for(case: Case) -> str | None:
 
 
 def _explain_sync(case: Case, advice: str) -> str | None:
-    if not case.last.is_of_user(case.app):
+    if not case.last.is_of_user(case.app.import_name):
         return None
     expression = _find_awaited(case.last.parse())
     shown = "" if expression is None else ast.unparse(expression)
@@ -188,9 +188,7 @@ def _find_awaited(node: ast.AST | None) -> ast.expr | None:
         case ast.ListComp(generators=parts) | ast.SetComp(generators=parts) | ast.GeneratorExp(generators=parts):
             iterated_async = [part.iter for part in parts if part.is_async]
             return iterated_async[0] if len(iterated_async) == 1 else None
-        case ast.expr():
-            return node
-    return None
+    return node if isinstance(node, ast.expr) else None
 
 
 def _is_ours(expression: ast.expr, frame: FrameType) -> bool:
@@ -247,7 +245,7 @@ def _name_coroutine(case: Case) -> str | None:
     """``await fetch()``, where it is sure which coroutine it is."""
     made = [getattr(case.error, "obj", None)]
     if not iscoroutine(made[0]):
-        if case.last.is_of_user(case.app):
+        if case.last.is_of_user(case.app.import_name):
             call = _find_one_call(case.last.parse())
             return None if call is None else f"await {ast.unparse(call)}"
         made = [value for value in case.last.frame.f_locals.values() if iscoroutine(value)]
@@ -305,6 +303,14 @@ def explain_no_loop(case: Case) -> str:
     return (
         "sync views and hooks run in threads without an event loop. Make the view an 'async def', and it is on the"
         " loop. In sync code, current_app.ensure_sync(async_function)(…) waits for a result."
+    )
+
+
+def explain_thread(case: Case) -> str:
+    return (
+        "a sqlite3 connection belongs to the thread that made it. The sync hooks and views of a request share a thread,"
+        " and async code runs on the event loop. Use the connection in sync code alone (async code can do so by"
+        " await current_app.ensure_async(function)(…)), or connect with check_same_thread=False."
     )
 
 
@@ -367,6 +373,11 @@ HINTS: tuple[tuple[tuple[type[Exception], ...], re.Pattern[str], Callable[[Case]
         (RuntimeError,),
         re.compile(r"^no running event loop$|^There is no current event loop in thread "),
         explain_no_loop,
+    ),
+    (
+        (Exception,),  # sqlite3's, which not every application imports
+        re.compile("^SQLite objects created in a thread can only be used in that same thread"),
+        explain_thread,
     ),
     (
         (TypeError,),

@@ -28,6 +28,7 @@ from anyio import CancelScope, Event
 
 from .background import Failure, LoopHost, ThreadHome, report_error, tasks_of
 from .bridge import current_loop, cv_home, mailbox_of, run_in_thread, wait_for
+from .config import check_kinds
 from .ctx import AppContext, _AppCtxGlobals
 from .shutdown import Listener, ShutdownEvent
 from .signals import got_serving_exception
@@ -95,6 +96,7 @@ class Lifespan:
         """`state` is the server's, for `scope["state"]`. Raises what a hook does; RuntimeError if it serves already."""
         if self.loop is not None:
             raise RuntimeError("This application is being served already; it is to be shut down before.")
+        check_kinds(self.app.config)
         self._event.clear()
         self.state.update(state or {})
         self._listener.start(current_loop())
@@ -114,6 +116,8 @@ class Lifespan:
 
     async def shutdown(self) -> None:
         """Raises what a hook raised, an ExceptionGroup of several, after all have run."""
+        if self.loop not in (None, current_loop()):
+            raise RuntimeError("The application's shutdown must run on the loop of its startup.")
         self._tell_end()
         app = self.app
         tasks, grace = tasks_of(app), app.config["BACKGROUND_TASK_SHUTDOWN_TIMEOUT"]
@@ -200,7 +204,7 @@ def _forget_all() -> None:
             lifespan.forget()
 
 
-if hasattr(os, "register_at_fork"):
+if hasattr(os, "register_at_fork"):  # pragma: no branch  # Windows has none
     os.register_at_fork(after_in_child=_forget_all)
 
 
@@ -234,10 +238,8 @@ class _Life(LoopHost):
             raise self.errors[0] if self.errors else RuntimeError("The startup was cancelled.")
 
     async def end(self) -> list[BaseException]:
-        if self.loop is not current_loop():
-            if self.loop.is_closed():
-                return []
-            raise RuntimeError("The application's shutdown must run on the loop of its startup.")
+        if self.loop.is_closed():
+            return []
         self.stop.set()
         await self.ended.wait()
         return self.errors
@@ -267,6 +269,7 @@ class _Life(LoopHost):
                 await self.call((kind_of(func), func))
             for make in self.app.while_serving_funcs:
                 generator = await self.call((kind_of(make), make))
+                _check_generator(make, generator)
                 if await _advance(generator) is _END:
                     raise RuntimeError(f"The while_serving function {make!r} ended without a yield.")
                 self.generators.append(generator)
@@ -311,6 +314,14 @@ class _Life(LoopHost):
 def _give_cause(error: BaseException, cause: BaseException) -> BaseException:
     error.__cause__ = cause
     return error
+
+
+def _check_generator(make: t.Any, made: t.Any) -> None:
+    if not (hasattr(made, "__anext__") or hasattr(made, "__next__")):
+        raise TypeError(
+            f"The while_serving function {make!r} must have a yield, and stand there without @asynccontextmanager:"
+            f" it gave a {type(made).__name__}, no generator."
+        )
 
 
 async def _advance(generator: t.Any) -> t.Any:

@@ -36,15 +36,24 @@ def open_listener(host: str, port: int, scheme: str) -> socket.socket:
     if is_running_from_reloader() and FD_VARIABLE in os.environ:
         # Taken away, since the application's own child processes do not inherit the socket.
         return socket.socket(fileno=int(os.environ.pop(FD_VARIABLE)))
+    listener = _bind_or_exit(host, port)
+    _announce(listener, host, scheme)
+    return listener
+
+
+def check_address(host: str, port: int) -> None:
+    """Exits with status 1 where the address cannot be bound now."""
+    _bind_or_exit(host, port).close()
+
+
+def _bind_or_exit(host: str, port: int) -> socket.socket:
     try:
-        listener = _bind(host, port)
+        return _bind(host, port)
     except OSError as error:
         reason = BIND_ERRORS.get(error.errno or 0, f"{error.strerror or error}")
         place = host if host.startswith("unix://") else f"Port {port} on {host}"
         click.secho(f"{place} cannot be served: {reason}.", fg="red", err=True)
         sys.exit(1)
-    _announce(listener, host, scheme)
-    return listener
 
 
 def hand_down(listener: socket.socket) -> None:

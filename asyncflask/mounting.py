@@ -110,12 +110,29 @@ def _speaks_asgi(app: t.Any) -> bool:
     return inspect.iscoroutinefunction(app) or inspect.iscoroutinefunction(getattr(app, "__call__", None))  # noqa: B004
 
 
+def _is_application(app: t.Any) -> bool:
+    if not callable(app):
+        return False
+    try:
+        inspect.signature(app).bind(*range(3 if _speaks_asgi(app) else 2))
+    except TypeError:
+        return False
+    except ValueError:  # it has no signature, as what is written in C
+        pass
+    return True
+
+
 def mount(owner: Native, path: str, app: t.Any) -> None:
-    """Raises ValueError for a path that is taken, or does not begin with one slash and a name."""
+    """Raises ValueError for a path that is taken, or is no slash and a name; TypeError for what is no application."""
     if not path.startswith("/") or path != "/" + path.strip("/") or path == "/" or "//" in path:
         raise ValueError(f"A mount's path begins with a slash, has a name and no slash at its end, not {path!r}.")
     if path in owner.mounts:
         raise ValueError(f"Something is mounted at {path!r} already.")
+    if not _is_application(app):
+        raise TypeError(
+            f"What is to be mounted at {path!r} is neither an ASGI nor a WSGI application, but {app!r}. An ASGI one is"
+            " async and called with (scope, receive, send), a WSGI one with (environ, start_response)."
+        )
     mounted = Mount(path, app, owner)
     # The longest path first.
     owner.mounts = dict(sorted([*owner.mounts.items(), (path, mounted)], key=lambda item: -len(item[0])))

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from threading import Lock
 
 from . import hooks
+from .config import check_kinds
 from .overrides import AppType, find_override
 from .routing import TRUSTED_CONVERTERS
 from .sessions import opens_lazily
@@ -107,6 +108,7 @@ class Plan:
         self.options: Mapping[str, t.Any] = app._options_of(endpoint)  # of the route, beside Werkzeug's
         self.streams_body: bool = self.options.get("stream_body", False)
         config = app.config
+        check_kinds(config)
         limits = config["CANCEL_ON_DISCONNECT"] or config["RESPONSE_TIMEOUT"] is not None
         self.is_guarded: bool = bool(limits or self.options.keys() - {"stream_body"})  # see guarding.py
         self.stages: Stages = Stages(app, native)

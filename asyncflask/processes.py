@@ -9,6 +9,7 @@ import typing as t
 import click
 
 from .commands import ScriptInfo
+from .listening import check_address
 
 if t.TYPE_CHECKING:
     from .app import Flask
@@ -24,6 +25,9 @@ def run_workers(info: ScriptInfo, count: int, host: str, port: int, cert: t.Any)
         raise click.UsageError('"--workers" needs an application that can be imported: "--app module:name".')
     if cert is not None and not isinstance(cert, tuple):
         raise click.UsageError('"--workers" needs a certificate in files: "--cert" and "--key".')
+    if host.startswith("unix://"):
+        raise click.UsageError('"--workers" needs a host and a port, not a socket in a file.')
+    check_address(host, port)  # uvicorn, which binds it, has its own words for it
     if info.app_import_path:
         os.environ[APP_VARIABLE] = info.app_import_path
     if sys.modules.get("flask") is sys.modules[str(__package__)]:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 import typing as t
@@ -17,7 +19,8 @@ from contextlib import suppress
 from types import FrameType
 
 import click
-from werkzeug._reloader import ReloaderLoop, reloader_loops, run_with_reloader
+from werkzeug._internal import _log
+from werkzeug._reloader import ReloaderLoop, _get_args_for_reloading, reloader_loops, run_with_reloader
 from werkzeug.serving import is_running_from_reloader
 
 from .envfiles import STAMPS_VARIABLE, find_changed, hand_down_stamps, renew_environment, take_stamps
@@ -56,9 +59,20 @@ def run_reloading(
 
 
 def _make_loop(base: type[ReloaderLoop], stamps: dict[str, str]) -> type[ReloaderLoop]:
-    """Werkzeug's loop, which also watches the dotenv files: for any change, be they made or removed."""
+    """Werkzeug's loop, which also watches the dotenv files: for any change, be they made or removed.
+
+    Its own way with SIGTERM is to kill the child.
+    """
 
     class Loop(base):  # type: ignore[misc, valid-type]  # which one is decided at run time
+        def __enter__(self) -> t.Any:
+            signal.signal(signal.SIGTERM, _exit_once)
+            return super().__enter__()
+
+        def restart_with_reloader(self) -> int:
+            _log("info", f" * Restarting with {self.name}")
+            return _run_to_end(_get_args_for_reloading())
+
         def run_step(self) -> None:
             super().run_step()
             changed = find_changed(stamps, self.exclude_patterns)
@@ -71,6 +85,12 @@ def _make_loop(base: type[ReloaderLoop], stamps: dict[str, str]) -> type[Reloade
 def _run_with_reloader(serve: Callable[[], None], loop: type[ReloaderLoop], watching: dict[str, t.Any]) -> None:
     reloader_loops[LOOP_NAME] = loop
     run_with_reloader(serve, reloader_type=LOOP_NAME, **watching)
+
+
+def _exit_once(sig: int, frame: FrameType | None) -> t.NoReturn:
+    """Service managers send SIGTERM to all processes, and the parent passes its own on: the hooks go on meanwhile."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    sys.exit(0)
 
 
 # The child
@@ -135,6 +155,26 @@ def _run_child(loop: type[ReloaderLoop], watching: dict[str, t.Any]) -> object:
     except SystemExit as stop:
         return stop.code
     return None
+
+
+def _run_to_end(command: list[str]) -> int:
+    """The status of the child; 0 if it was SIGTERM that ended it, which is passed on to it."""
+    child = subprocess.Popen(command, env={**os.environ, "WERKZEUG_RUN_MAIN": "true"}, close_fds=False)
+    asked = []
+
+    def pass_on(sig: int, frame: FrameType | None) -> None:
+        asked.append(sig)
+        child.terminate()
+
+    before = signal.signal(signal.SIGTERM, pass_on)
+    try:
+        status = child.wait()
+    except BaseException:  # Ctrl-C, after the time that the child has had
+        child.kill()
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    return 0 if asked else status
 
 
 def _serve_nothing() -> None:

@@ -100,6 +100,8 @@ class FlaskClient(Client):
     def __init__(self, *args: t.Any, face: t.Literal["wsgi", "asgi"] | None = None, **kwargs: t.Any) -> None:
         super().__init__(*args, **kwargs)
         self.face = face or self.face
+        if self.face not in ("wsgi", "asgi"):
+            raise ValueError(f"A test client's face is 'wsgi' or 'asgi', not {self.face!r}.")
         self.preserve_context: bool = False
         self.environ_base: dict[str, str] = {"REMOTE_ADDR": "127.0.0.1", "HTTP_USER_AGENT": _get_user_agent()}
         self._new_contexts: list[AbstractContextManager[t.Any]] = []

@@ -26,6 +26,11 @@ if t.TYPE_CHECKING:
 IN_DEBUG = 100  # ms
 # Asked this often in the time that is the limit, so that what exceeds it by half is always seen.
 ROUNDS = 2
+# What calls the callbacks and steps the tasks.
+_LOOPS = (
+    *(os.path.join(os.sep, "asyncio", name) for name in ("events.py", "base_events.py", "runners.py")),
+    os.path.join(os.sep, "trio", "_core", "_run.py"),
+)
 
 
 def limit_of(app: Flask) -> float | None:
@@ -47,6 +52,7 @@ class Watchdog:
 
     def __init__(self, app: Flask, loop: AbstractEventLoop, limit: float) -> None:
         self.logger: Logger = app.logger
+        self.import_name: str = app.import_name
         self.loop = loop
         self.limit = limit
         self.thread_id: int = threading.get_ident()
@@ -74,7 +80,7 @@ class Watchdog:
         frame = sys._current_frames().get(self.thread_id)
         if frame is None or _is_idle(frame):
             return False
-        stack = "".join(traceback.format_stack(frame))
+        stack = "".join(traceback.format_stack(frame, _count_frames(frame, self.import_name)))
         place = _find_endpoint(frame)
         self.logger.warning(
             "The event loop has been held for more than %.0f ms%s. Make the code async, or the view a plain 'def',"
@@ -88,6 +94,20 @@ def _is_idle(frame: FrameType) -> bool:
     filename = frame.f_code.co_filename
     waits = (f"{os.sep}asyncio{os.sep}", f"{os.sep}trio{os.sep}_core{os.sep}_io_")
     return filename == selectors.__file__ or any(part in filename for part in waits)
+
+
+def _count_frames(frame: FrameType, import_name: str) -> int | None:
+    """How many frames there are from the view on, or from other code of the user's; None, which is all, without any."""
+    from .hints import Place
+
+    count = None
+    for number, (caller, _) in enumerate(traceback.walk_stack(frame), 1):
+        code = caller.f_code
+        if code is handle.__code__ or code.co_filename.endswith(_LOOPS):  # what stands before has started it
+            break
+        if Place(caller, caller.f_lasti).is_of_user(import_name):
+            count = number
+    return count
 
 
 def _find_endpoint(frame: FrameType | None) -> str | None:

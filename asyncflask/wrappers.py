@@ -548,7 +548,12 @@ def _content_type(mimetype: str | None) -> tuple[str, bytes] | None:
 
 def _encode_all(pieces: Iterable[t.Any], source: t.Any) -> Iterator[bytes]:
     for piece in pieces:
-        yield piece if type(piece) is bytes else encode(piece, source)
+        if type(piece) is bytes:
+            yield piece
+        elif type(piece) is str:
+            yield piece.encode()
+        else:
+            yield encode(piece, source)
 
 
 def encode(piece: t.Any, source: t.Any) -> bytes:

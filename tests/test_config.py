@@ -7,13 +7,14 @@ import os
 import tomllib
 import types
 import typing as t
+from datetime import timedelta
 from pathlib import Path
 
 import flask
 import pytest
 
 from asyncflask import Config, Flask
-from asyncflask.config import ConfigAttribute
+from asyncflask.config import DEFAULT_CONFIG, KINDS, ConfigAttribute
 
 Loading = t.Callable[[t.Any], t.Any]
 
@@ -146,3 +147,58 @@ def test_defaults_are_flasks() -> None:
     theirs = dict(flask.Flask(__name__).config)
     ours = Flask(__name__).config
     assert {key: ours.get(key) for key in theirs} == theirs
+
+
+FALSE_KINDS = {
+    "WORKER_THREADS": ("40", "a number"),
+    "WORKER_QUEUE_LIMIT": (None, "a number"),
+    "BODY_TIMEOUT": ("60", "a number or None"),
+    "BODY_SPOOL_SIZE": ("1 MiB", "a number"),
+    "FOLLOW_SYMLINKS": ("false", "True or False"),
+    "MAX_JSON_SIZE": (timedelta(seconds=5), "a number or None"),
+    "RESPONSE_TIMEOUT": ("5", "a number or None"),
+    "CANCEL_ON_DISCONNECT": ("no", "True or False"),
+    "WEBSOCKET_MAX_MESSAGE_SIZE": ("9", "a number or None"),
+    "BACKGROUND_TASK_SHUTDOWN_TIMEOUT": ("5", "a number"),
+    "SLOW_CALLBACK_MS": ("100", "a number or None"),
+}
+
+
+class TestKindsOfOurOwnKeys:
+    """What is of the wrong kind is named before it is used: a text would be true, or fail far from here."""
+
+    def test_the_table_knows_all_keys(self) -> None:
+        ours = DEFAULT_CONFIG.keys() - flask.Flask.default_config.keys()
+        assert ours == {*KINDS, "WEBSOCKET_ORIGINS"} == {*FALSE_KINDS, "WEBSOCKET_ORIGINS"}
+
+    @pytest.mark.parametrize("face", ["wsgi", "asgi"])
+    @pytest.mark.parametrize("key", FALSE_KINDS)
+    def test_a_request_names_the_key(self, key: str, face: t.Literal["wsgi", "asgi"]) -> None:
+        value, kind = FALSE_KINDS[key]
+        app = Flask(__name__)
+        app.config.from_mapping({key: value})
+        with pytest.raises(TypeError, match=rf"app\.config\['{key}'\] must be {kind}, not .*{type(value).__name__}"):
+            app.test_client(face=face).post("/", data=b"body")
+
+    @pytest.mark.parametrize("key", FALSE_KINDS)
+    async def test_a_server_does_not_start(self, key: str) -> None:
+        app = Flask(__name__)
+        app.config[key] = FALSE_KINDS[key][0]
+        with pytest.raises(TypeError, match=f"'{key}'"):
+            await app.startup()
+
+    def test_background_tasks_name_it_too(self) -> None:
+        app = Flask(__name__)
+        app.config["WORKER_THREADS"] = "40"
+        with pytest.raises(TypeError, match="'WORKER_THREADS'"):
+            app.add_background_task(print)
+
+    def test_what_passes(self) -> None:
+        app = Flask(__name__)
+        limits: dict[str, t.Any] = dict.fromkeys(
+            ("BODY_TIMEOUT", "MAX_JSON_SIZE", "RESPONSE_TIMEOUT", "WEBSOCKET_MAX_MESSAGE_SIZE", "SLOW_CALLBACK_MS")
+        )
+        app.config.update(limits, WORKER_THREADS=2, BODY_SPOOL_SIZE=1e6, FOLLOW_SYMLINKS=0, CANCEL_ON_DISCONNECT=None)
+        app.config.update(MAX_CONTENT_LENGTH="100")  # Flask's own fails as it does there
+        del app.config["BACKGROUND_TASK_SHUTDOWN_TIMEOUT"]
+        assert app.test_client().get("/").status_code == 404

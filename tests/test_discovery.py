@@ -218,6 +218,33 @@ class TestLocate:
             locate_app("broken", None)
 
 
+class TestFlaskIsNotInstalled:
+    """What is written for Flask can be served without it, and the error says how."""
+
+    @pytest.fixture(autouse=True)
+    def without_flask(self, monkeypatch):
+        monkeypatch.setitem(sys.modules, "flask", None)
+
+    @pytest.mark.parametrize("text", ["import flask", "from flask import Flask", "import extension_of_flask"])
+    def test_an_import(self, folder, text):
+        (folder / "extension_of_flask.py").write_text("from flask import current_app")
+        (folder / "shop.py").write_text(text)
+        with pytest.raises(NoAppException, match="'asyncflask --as-flask …'"):
+            locate_app("shop", None)
+
+    def test_an_import_in_a_factory(self, folder):
+        (folder / "shop.py").write_text("def create_app():\n    import flask")
+        with pytest.raises(ModuleNotFoundError) as info:
+            locate_app("shop", None)
+        assert "--as-flask" in info.value.__notes__[0]
+
+    def test_another_module(self, folder):
+        (folder / "shop.py").write_text("import flask_of_nobody")
+        with pytest.raises(NoAppException) as info:
+            locate_app("shop", None)
+        assert "--as-flask" not in info.value.format_message()
+
+
 def test_importing_the_package_brings_neither_click_nor_a_server():
     code = "import sys, asyncflask; print([n for n in ('click', 'uvicorn', 'asyncflask.testing') if n in sys.modules])"
     environ = {**os.environ, "PYTHONPATH": str(ROOT)}

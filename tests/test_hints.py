@@ -7,11 +7,13 @@ import gc
 import importlib
 import io
 import logging
+import sqlite3
 import subprocess
 import sys
 import textwrap
 import traceback
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import flask
@@ -369,13 +371,42 @@ def send_without_path():
     return send_from_directory(current_app.root_path, filename="test_hints.py")
 
 
+# g. A database connection that sync and async code share
+
+
+async def use_a_sync_connection():
+    connection = await current_app.ensure_async(partial(sqlite3.connect, ":memory:"))()
+    try:
+        return connection.execute("SELECT 1").fetchone()
+    finally:
+        await current_app.ensure_async(connection.close)()
+
+
+def use_an_async_connection():
+    connection = current_app.ensure_sync(connect_on_loop)()
+    try:
+        return connection.execute("SELECT 1").fetchone()
+    finally:
+        current_app.ensure_sync(close_on_loop)(connection)
+
+
+async def connect_on_loop():
+    return sqlite3.connect(":memory:")
+
+
+async def close_on_loop(connection):
+    connection.close()
+
+
+THREADS = dict.fromkeys((use_a_sync_connection, use_an_async_connection), "await current_app.ensure_async(function)")
+
 PARAMETERS = {
     send_with_old_name: "write 'download_name'",
     send_with_old_names_elsewhere: "write 'max_age'",
     send_without_path: "write 'path'",
 }
 
-HINTED = {**NAMED, **GENERAL, **COROUTINES, **GENERATORS, **LOOPS, **PARAMETERS}
+HINTED = {**NAMED, **GENERAL, **COROUTINES, **GENERATORS, **LOOPS, **THREADS, **PARAMETERS}
 
 
 @LEAVES_COROUTINES
@@ -846,3 +877,17 @@ class TestGone:
             "werkzeug.utils": "cached_property safe_join",
         }.items():
             assert set(names.split()) <= vars(importlib.import_module(module)).keys()
+
+
+@LEAVES_COROUTINES
+def test_code_without_positions_has_its_hint_too() -> None:
+    """What a compiler or a tool has added belongs to no line."""
+
+    async def view() -> Any:
+        return fetch()["x"]
+
+    code = view.__code__
+    nowhere = b"\xf8" * (len(code.co_code) // 2)  # an entry for one instruction each: it has no location
+    view.__code__ = code.replace(co_linetable=nowhere)
+    [hint] = hints_of(view)
+    assert "await" in hint and "fetch" not in hint

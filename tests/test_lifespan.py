@@ -12,6 +12,7 @@ import textwrap
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from contextvars import ContextVar
 
 import pytest
@@ -296,6 +297,23 @@ class TestFailingStartup:
         with pytest.raises(RuntimeError, match="without a yield"):
             await app.startup()
 
+    @pytest.mark.parametrize("kind", ["sync", "async", "context manager"])
+    async def test_function_without_a_yield(self, app, kind):
+        def life():
+            pass
+
+        async def async_life():
+            pass
+
+        @asynccontextmanager
+        async def manager():
+            yield
+
+        app.while_serving({"sync": life, "async": async_life, "context manager": manager}[kind])
+        with pytest.raises(TypeError, match=r"(life|manager).*must have a yield.*without @asynccontextmanager") as info:
+            await app.startup()
+        assert ("_AsyncGeneratorContextManager" if kind == "context manager" else "NoneType") in str(info.value)
+
     async def test_the_next_may_succeed(self, app, log):
         @app.before_serving
         async def before():
@@ -361,6 +379,54 @@ class TestFailingStartup:
         await app.shutdown()
         with pytest.raises(RuntimeError, match="shut down during its startup"):
             await task
+
+    async def test_server_that_leaves_after_a_shutdown_by_hand(self, app, log):
+        add_hooks(app, log)
+        exchange = asyncio.Queue()
+        exchange.put_nowait({"type": "lifespan.startup"})
+
+        async def send(message):
+            sent.append(message["type"])
+
+        sent = []
+        server = asyncio.create_task(app({"type": "lifespan"}, exchange.get, send))
+        await wait_until(lambda: sent)
+        await app.shutdown()
+        server.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await server
+        assert sent == ["lifespan.startup.complete"] and log == [*IN, *OUT]
+
+    async def test_shutdown_on_another_loop(self, app, log):
+        add_hooks(app, log)
+        await app.startup()
+        with pytest.raises(RuntimeError, match="the loop of its startup"):
+            await asyncio.to_thread(asyncio.run, app.shutdown())
+        assert log == IN and not app.shutdown_event.is_set()
+        await app.shutdown()
+        assert log == [*IN, *OUT]
+
+    @pytest.mark.leaves_tasks("the loop of the startup ends without a shutdown")
+    def test_shutdown_after_the_loop_of_the_startup_has_ended(self, app, log):
+        add_hooks(app, log)
+        asyncio.run(app.startup())
+        del log[:]
+        asyncio.run(app.shutdown())
+        assert app.shutdown_event.is_set() and "leave" not in log
+
+    async def test_an_iterator_of_ones_own_that_has_nothing_to_close(self, app, log):
+        class Life:
+            def __iter__(self):
+                return self
+
+            def __next__(self):
+                log.append("next")
+
+        app.while_serving(Life)
+        await app.startup()
+        with pytest.raises(RuntimeError, match="more than one yield"):
+            await app.shutdown()
+        assert log == ["next", "next"]
 
     async def test_server_that_does_not_wait(self, app, log):
         @app.while_serving
@@ -662,6 +728,24 @@ class TestWsgi:
         assert done[1] == 0 and done[0] == pid
         app.ensure_sync(app.shutdown)()
         assert log == OUT
+
+    def test_child_of_a_fork_forgets_no_application_that_is_gone(self):
+        code = """
+            import gc, os
+            from asyncflask import Flask
+            from asyncflask.lifespan import lifespan_of
+
+            app = Flask("gone")
+            lifespan = lifespan_of(app)
+            del app
+            gc.collect()
+            pid = os.fork()
+            if not pid:
+                raise SystemExit(lifespan.loop is not None)
+            raise SystemExit(os.waitpid(pid, 0)[1])
+        """
+        done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, timeout=30)
+        assert (done.returncode, done.stderr) == (0, "")
 
     def test_apps_without_hooks_have_no_lifespan(self, app):
         environ = EnvironBuilder("/").get_environ()

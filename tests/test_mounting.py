@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from functools import partial
 from io import BytesIO
 
 import flask
@@ -347,6 +348,23 @@ class TestLifespan:
 def test_paths_that_are_refused(app, path):
     with pytest.raises(ValueError, match="begins with a slash"):
         app.mount(path, modern)
+
+
+def call_sync_asgi(scope, receive, send):
+    return modern(scope, receive, send)
+
+
+@pytest.mark.parametrize("nothing", [5, None, "shop:app", {"app": modern}, lambda: None, call_sync_asgi, asyncio.sleep])
+def test_what_is_no_application_is_refused(app, nothing):
+    with pytest.raises(TypeError, match="mounted at '/x' is neither an ASGI nor a WSGI application"):
+        app.mount("/x", nothing)
+    assert not app.mounts
+
+
+@pytest.mark.parametrize("application", [dict, print, partial(modern), Flask("other"), flask.Flask("theirs")])
+def test_whatever_can_be_called_so_is_taken(app, application):
+    app.mount("/x", application)
+    assert "/x" in app.mounts
 
 
 def test_one_application_for_a_path(app):

@@ -90,6 +90,17 @@ def test_workers_know_what_the_command_was_told(tmp_path: Path) -> None:
     try:
         wait_for_workers(server)
         assert server.get("/sync") == (200, "True asyncflask.app")
+        assert server.stop(signal.SIGTERM)[0] in (0, -signal.SIGTERM)
+    finally:
+        kill(server)
+
+
+def test_workers_find_the_application_that_no_option_names(tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text(SITE.format(module="asyncflask"))
+    server = Crew(tmp_path, ["-m", "asyncflask", "run", "--port", "0", "--workers", "2"], {})
+    try:
+        wait_for_workers(server)
+        assert server.stop(signal.SIGTERM)[0] in (0, -signal.SIGTERM)
     finally:
         kill(server)
 
@@ -105,3 +116,10 @@ def test_a_broken_application_is_told_at_once(tmp_path: Path) -> None:
     server = start(tmp_path, "--workers", "2", module="no_such_module")
     assert server.process.wait(PATIENCE) == 2
     assert "no_such_module" in server.text
+
+
+def test_a_unix_socket_is_refused(tmp_path: Path) -> None:
+    server = start(tmp_path, "--workers", "2", "--host", "unix://site.socket")
+    assert server.process.wait(PATIENCE) == 2
+    assert '"--workers" needs a host' in server.text
+    assert not (tmp_path / "site.socket").exists()

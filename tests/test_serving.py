@@ -53,6 +53,14 @@ async def error():
 """
 
 
+LOADS_SLOWLY_IN_CHILD = """
+import os
+if "WERKZEUG_RUN_MAIN" in os.environ:
+    print("loading", flush=True)
+    time.sleep(60)
+"""
+
+
 class Server:
     """A serving process; what it prints is in a file."""
 
@@ -175,7 +183,7 @@ class TestCommand:
         server = serve()
         server.get("/")
         ended, seconds = server.stop(sig)
-        assert (ended, seconds < 2) == (status, True)
+        assert (ended, seconds < 5) == (status, True)
         assert "Traceback" not in server.text
 
     def test_a_sync_view_does_not_hold_it(self, serve):
@@ -206,7 +214,7 @@ class TestCommand:
         server.process.send_signal(signal.SIGINT)
         server.wait_for("event lifespan.shutdown")
         status, seconds = server.stop()
-        assert (status, seconds < 1) == (128 + signal.SIGINT, True)
+        assert (status, seconds < 5) == (128 + signal.SIGINT, True)
 
     def test_proxy_headers_are_not_believed(self, serve):
         headers = {"X-Forwarded-For": "10.9.8.7", "X-Forwarded-Proto": "https"}
@@ -214,12 +222,16 @@ class TestCommand:
 
     def test_adhoc_certificate(self, serve):
         pytest.importorskip("cryptography")
-        assert serve("--cert", "adhoc").get("/sync", secure=True) == (200, "127.0.0.1 https")
+        server = serve("--cert", "adhoc")
+        assert server.get("/sync", secure=True) == (200, "127.0.0.1 https")
+        assert server.stop()[0] == 0
 
     def test_certificate_files(self, serve, tmp_path):
         pytest.importorskip("cryptography")
         cert, key = werkzeug.serving.make_ssl_devcert(str(tmp_path / "test"), host="localhost")
-        assert serve("--cert", cert, "--key", key).get("/sync", secure=True) == (200, "127.0.0.1 https")
+        server = serve("--cert", cert, "--key", key)
+        assert server.get("/sync", secure=True) == (200, "127.0.0.1 https")
+        assert server.stop()[0] == 0
 
     def test_all_interfaces(self, serve):
         server = serve("--host", "0.0.0.0")
@@ -244,7 +256,7 @@ class TestErrors:
         with socket.create_server(("127.0.0.1", 0)) as listener:
             yield str(listener.getsockname()[1])
 
-    @pytest.mark.parametrize("arguments", [(), ("--reload",), ("--debug",)])
+    @pytest.mark.parametrize("arguments", [(), ("--reload",), ("--debug",), ("--workers", "2")])
     def test_port_in_use(self, serve, taken, arguments):
         server = serve("--port", taken, *arguments)
         assert server.process.wait(PATIENCE) == 1
@@ -316,7 +328,7 @@ class TestReloader:
         assert server.port == port
         assert server.text.count("Serving Flask app") == server.text.count("Running on http") == 1
         status, seconds = server.stop()
-        assert (status, seconds < 3) == (0, True)
+        assert (status, seconds < 5) == (0, True)
 
     def test_no_app_after_a_change(self, serve, tmp_path):
         server = serve("--reload")
@@ -361,6 +373,44 @@ class TestReloader:
         with pytest.raises(ProcessLookupError):
             os.kill(child, 0)
 
+    @pytest.mark.parametrize("to_all", [False, True], ids=["parent", "group"])
+    def test_sigterm_ends_the_child_in_order(self, serve, to_all):
+        """The parent passes it on. A service manager that sends it to both does not cut the hooks short."""
+        hooks = """
+            import asyncio
+
+            @app.after_serving
+            async def tell():
+                print("closing", flush=True)
+                await asyncio.sleep(0.5)
+                print("closed", flush=True)
+        """
+        server = serve("--debug", files={"shop.py": SHOP + textwrap.dedent(hooks)})
+        server.wait_until((200, "one"))
+        child = int(server.wait_for(r"server process \[(\d+)\]")[1])
+        if to_all:
+            os.killpg(server.process.pid, signal.SIGTERM)
+            server.wait_for("closing")
+        server.process.terminate()
+        assert server.process.wait(PATIENCE) == 0
+        assert server.text.count("closed") == 1, server.text
+        with pytest.raises(ProcessLookupError):
+            os.kill(child, 0)
+
+    def test_sigterm_while_the_child_loads(self, serve):
+        server = serve("--reload", files={"shop.py": SHOP + LOADS_SLOWLY_IN_CHILD})
+        server.wait_for("loading")
+        server.process.terminate()
+        assert server.process.wait(PATIENCE) == 0
+
+    def test_sigterm_while_a_mended_file_is_waited_for(self, serve, tmp_path):
+        server = serve("--reload")
+        server.wait_until((200, "one"))
+        rewrite(tmp_path / "shop.py", "import os\nos._exit(1)")
+        server.wait_for("The next change starts it again")
+        server.process.terminate()
+        assert server.process.wait(PATIENCE) == 0
+
     def test_a_script_is_run_again(self, start, tmp_path):
         script = f"{SHOP}\nif __name__ == '__main__':\n    app.run(port=0, debug=True)\n"
         server = start("script.py", files={"script.py": script})
@@ -389,7 +439,7 @@ class TestReloader:
         rewrite(tmp_path / "script.py", script)
         server.wait_for("(?s)event lifespan.shutdown.*event lifespan.startup")
         status, seconds = server.stop()
-        assert (status, seconds < 3) == (0, True)
+        assert (status, seconds < 5) == (0, True)
         assert server.text.count("event lifespan.shutdown") == 2
 
 
@@ -440,6 +490,7 @@ class TestDebugger:
         server = serve("--debug", "--host", "0.0.0.0")
         server.wait_for("Running on")
         assert server.text.count("0.0.0.0 can be reached from other machines") == 1  # not by the reloader's child too
+        assert server.stop(signal.SIGTERM)[0] == 0
         for quiet in (("--debug", "--no-debugger"), ()):
             server = serve(*quiet, "--host", "0.0.0.0")
             server.wait_for("Running on")
@@ -514,6 +565,9 @@ class TestRunMethod:
         Flask("shop").run()
         assert served == []
         assert "Ignoring a call to 'app.run()'" in capsys.readouterr().out
+        monkeypatch.setenv("WERKZEUG_RUN_MAIN", "true")  # the reloader's parent has told it
+        Flask("shop").run()
+        assert (served, capsys.readouterr().out) == ([], "")
 
     @pytest.mark.parametrize("name", ["processes", "reload", "workers", "request_handler"])
     def test_an_unknown_option(self, name):
@@ -543,6 +597,8 @@ class TestRunMethod:
 def test_banner(monkeypatch, capsys):
     show_server_banner(True, "shop")
     assert capsys.readouterr().out == " * Serving Flask app 'shop'\n * Debug mode: on\n"
+    show_server_banner(None, "shop")
+    assert capsys.readouterr().out == " * Serving Flask app 'shop'\n"
     monkeypatch.setenv("WERKZEUG_RUN_MAIN", "true")
     show_server_banner(True, "shop")
     assert capsys.readouterr().out == ""
@@ -572,6 +628,22 @@ class TestRunTask:
         assert log == ["begun", "over"]
         with pytest.raises(OSError):
             socket.create_connection(("127.0.0.1", port), timeout=1)
+
+    async def test_serves_in_debug_mode_until_a_signal(self) -> None:
+        app = Flask("tasked")
+        app.add_url_rule("/", "index", lambda: str(app.debug))
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            port = probe.getsockname()[1]
+        passed_on: list[int] = []
+        before = signal.signal(signal.SIGTERM, lambda sig, frame: passed_on.append(sig))
+        try:
+            serving = asyncio.create_task(app.run_task(port=port, debug=True, log_level="warning"))
+            assert await asyncio.to_thread(fetch_when_served, port) == b"True"
+            signal.raise_signal(signal.SIGTERM)
+            await asyncio.wait_for(serving, 10)
+        finally:
+            signal.signal(signal.SIGTERM, before)
+        assert passed_on == [signal.SIGTERM]
 
     async def test_an_unknown_option(self) -> None:
         with pytest.raises(TypeError, match="no option 'prot'"):

@@ -10,8 +10,7 @@ import typing as t
 import pytest
 from edge import Exchange, wait_until
 
-from asyncflask import Flask, websocket
-from asyncflask.signals import on_overload
+from asyncflask import Flask, on_overload, websocket
 
 
 @pytest.fixture

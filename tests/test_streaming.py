@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import threading
 import types
 import typing as t
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 
 import pytest
+from edge import Exchange
+from markupsafe import Markup
+from werkzeug.test import create_environ
 
 from asyncflask import Flask, Response, g, has_request_context, request, session, stream_with_context
 
@@ -155,6 +160,75 @@ def test_teardowns_run_after_the_stream(app: Flask, async_stream: bool) -> None:
     assert seen == ["teardown", "stream", "teardown"]
 
 
+class Numbers:
+    """No generator: nothing to close."""
+
+    def __init__(self) -> None:
+        self.left = [b"3", b"2", b"1"]
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        await asyncio.sleep(0)
+        if not self.left:
+            raise StopAsyncIteration
+        return self.left.pop()
+
+
+@pytest.mark.parametrize("face", ["wsgi", "asgi", "chain"])
+@pytest.mark.parametrize("keeps_context", [False, True])
+def test_an_async_iterator_that_cannot_be_closed(app: Flask, face: t.Any, keeps_context: bool) -> None:
+    app.add_url_rule("/", "view", lambda: Response(stream_with_context(Numbers()) if keeps_context else Numbers()))
+    if face == "chain":
+        wrapped, face = app.wsgi_app, "asgi"
+        app.wsgi_app = lambda environ, start_response: wrapped(environ, start_response)  # type: ignore[method-assign]
+    assert app.test_client(face=face).get("/").data == b"123"
+
+
+@pytest.mark.parametrize("face", ["wsgi", "asgi"])
+def test_an_async_body_that_passes_directly(app: Flask, face: t.Any) -> None:
+    """A server that knows of no async iterables is given pieces all the same."""
+    app.add_url_rule("/", "view", lambda: Response(Numbers(), direct_passthrough=True))
+    assert b"".join(app.test_client(face=face).get("/").iter_encoded()) == b"123"
+
+
+def call_as_server(app: Flask, **environ: t.Any) -> bytes:
+    """What a WSGI server sends."""
+    pieces = app(create_environ(**environ), lambda *args: None)
+    try:
+        return b"".join(pieces)
+    finally:
+        if hasattr(pieces, "close"):
+            pieces.close()
+
+
+def test_a_wsgi_body_that_cannot_be_closed(app: Flask) -> None:
+    def other(environ: t.Any, start_response: t.Any) -> t.Any:
+        start_response("200 OK", [])
+        return (b"1", b"2")
+
+    app.add_url_rule("/", "view", lambda: other)
+    assert call_as_server(app) == b"12"
+
+
+def test_a_stream_reads_an_upload_that_is_kept_in_a_file(app: Flask) -> None:
+    """For the async view it was loaded before; the file is closed once the response has ended, and not before."""
+    files: list[t.Any] = []
+
+    @app.post("/")
+    async def view() -> t.Iterator[bytes]:
+        stream = request.stream
+        files.append(stream)
+        return stream_with_context(iter(lambda: stream.read(10_000), b""))
+
+    app.config["BODY_SPOOL_SIZE"] = 1000
+    body = b"x" * 200_000
+    assert call_as_server(app, method="POST", input_stream=io.BytesIO(body), content_length=len(body)) == body
+    with pytest.raises(ValueError, match="closed file"):
+        files[0].read()
+
+
 def test_an_iterator_with_a_close_method_is_closed(app: Flask) -> None:
     class Body:
         closed = 0
@@ -228,3 +302,65 @@ def test_a_client_which_leaves_over_asgi(app: Flask, async_stream: bool) -> None
     app.add_url_rule("/", view_func=lambda: Response(stream_with_context(source())))
     asyncio.run(get_over_asgi(app, "/", leave_after=5))
     assert closed == ["/"]
+
+
+class TestPiecesOfAWrongType:
+    """Neither bytes nor str: the error says what came, and from where."""
+
+    @staticmethod
+    def add_view(app: Flask, kind: str) -> None:
+        def numbers() -> Iterator[int]:
+            yield 7
+
+        async def async_numbers() -> AsyncIterator[int]:
+            yield 7
+
+        makers = {"sync": numbers, "async": async_numbers, "list": lambda: Response([7])}
+        app.add_url_rule("/", "view", makers[kind])  # type: ignore[arg-type]  # which is the point
+
+    NAMES: t.ClassVar = {"sync": "<locals>.numbers", "async": "<locals>.async_numbers", "list": "list"}
+
+    @pytest.mark.parametrize("face", ["wsgi", "asgi"])
+    @pytest.mark.parametrize("kind", NAMES)
+    def test_is_named(self, app: Flask, kind: str, face: t.Literal["wsgi", "asgi"]) -> None:
+        self.add_view(app, kind)
+        app.testing = True
+        with pytest.raises(TypeError, match=f"must yield bytes or str, not int.*{self.NAMES[kind]}"):
+            app.test_client(face=face).get("/", buffered=True)
+
+    @pytest.mark.parametrize("kind", ["sync", "list"])
+    async def test_is_a_plain_500_where_nothing_was_sent(self, app: Flask, kind: str) -> None:
+        self.add_view(app, kind)
+        exchange = Exchange()
+        with suppress(TypeError):
+            await exchange.run(app)
+        assert exchange.status == 500
+
+    @pytest.mark.parametrize("piece", ["text", b"text", bytearray(b"text"), memoryview(b"text"), Markup("text")])
+    @pytest.mark.parametrize("face", ["wsgi", "asgi"])
+    def test_what_passes(self, app: Flask, piece: t.Any, face: t.Literal["wsgi", "asgi"]) -> None:
+        async def stream() -> AsyncIterator[t.Any]:
+            yield piece
+
+        app.add_url_rule("/", "view", lambda: Response(iter([piece])))
+        app.add_url_rule("/async", "async", lambda: Response(stream()))
+        client = app.test_client(face=face)
+        assert client.get("/").text == client.get("/async").text == "text"
+
+
+async def test_async_iterator_of_ones_own_that_has_nothing_to_close(app: Flask) -> None:
+    class Pieces:
+        left = 3
+
+        def __aiter__(self) -> t.Self:
+            return self
+
+        async def __anext__(self) -> str:
+            await asyncio.sleep(0)
+            if not self.left:
+                raise StopAsyncIteration
+            self.left -= 1
+            return f"{self.left};"
+
+    app.add_url_rule("/", "view", lambda: Response(t.cast(t.Any, Pieces())))
+    assert await get_over_asgi(app, "/") == (200, "2;1;0;")

@@ -240,6 +240,19 @@ class TestSessionTransaction:
             with app.test_client(use_cookies=False).session_transaction():
                 pass
 
+    def test_a_null_session_is_not_saved(self):
+        class Closed(asyncflask.sessions.SecureCookieSessionInterface):
+            def open_session(self, app, request):
+                return self.make_null_session(app)
+
+            def save_session(self, app, session, response):
+                raise AssertionError("there is nothing to save")
+
+        app = Flask(__name__)
+        app.session_interface = Closed()
+        with app.test_client().session_transaction() as own:
+            assert dict(own) == {}
+
     def test_needs_a_session(self):
         class Closed(asyncflask.sessions.SecureCookieSessionInterface):
             def open_session(self, app, request):
@@ -279,3 +292,22 @@ class TestCliRunner:
 
         app.test_cli_runner_class = Runner
         assert isinstance(app.test_cli_runner(), Runner)
+
+
+@pytest.mark.parametrize("face", ["asg", "WSGI", 1])
+def test_a_face_that_does_not_exist(face) -> None:
+    with pytest.raises(ValueError, match=f"'wsgi' or 'asgi', not {face!r}"):
+        Flask(__name__).test_client(face=face)
+
+
+@pytest.mark.parametrize("face", ["wsgi", "asgi"])
+async def test_in_an_async_test_the_async_client_is_named(face) -> None:
+    app = Flask(__name__)
+    app.testing = True
+
+    @app.get("/")
+    async def index():
+        return ""
+
+    with pytest.raises(RuntimeError, match=r"app\.async_test_client\(\)"):
+        app.test_client(face=face).get("/")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import threading
 import time
 
 import pytest
 from edge import get, wait_until
 
-from asyncflask import Flask
+from asyncflask import Flask, render_template_string
 from asyncflask.watchdog import Watchdog, limit_of
 
 pytestmark = pytest.mark.blocks_loop("the watchdog is to see it")
@@ -77,6 +78,24 @@ async def test_code_outside_of_requests(watchdog, caplog):
     await wait_until(lambda: len(caplog.records) == 2)
     assert "endpoint" not in caplog.messages[0]
     assert "hold_the_loop" in caplog.messages[0]
+
+
+async def test_the_stack_begins_at_the_users_code(app, watchdog, caplog):
+    @app.get("/render")
+    async def render():
+        return render_template_string("{{ hold() }}", hold=hold_the_loop)  # frames of ours and of Jinja are kept here
+
+    await get(app, "/render")
+    await wait_until(lambda: len(caplog.records) == 2)
+    frames = re.findall(r'File ".*", line \d+, in (.*)', caplog.messages[0])
+    assert (frames[0], frames[-1]) == ("render", "hold_the_loop")
+    assert "render_template_string" in frames
+
+
+async def test_a_stack_without_the_users_code_is_whole(watchdog, caplog):
+    asyncio.get_running_loop().call_soon(threading.Event().wait, 0.15)
+    await wait_until(lambda: len(caplog.records) == 2)
+    assert "base_events.py" in caplog.messages[0]
 
 
 async def test_stops(app, caplog):
