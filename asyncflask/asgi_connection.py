@@ -5,11 +5,12 @@ from __future__ import annotations
 import typing as t
 from collections.abc import Iterable
 from contextlib import suppress
+from time import monotonic
 
 from anyio import Event, Lock
 
 from .bridge import current_loop
-from .waiting import cancel_scope
+from .waiting import LONGEST_TURN, cancel_scope, pause
 from .websockets import ABNORMAL, CLOSED, CONNECTING, NO_STATUS, NORMAL, OPEN, TOO_BIG, WebsocketDisconnect
 
 if t.TYPE_CHECKING:
@@ -26,8 +27,8 @@ class Connection:
     """
 
     __slots__ = (
-        "_accepting", "_ahead", "_receive", "_receiving", "_send", "_sends_alone", "_tells_senders", "can_deny",
-        "closed", "limit", "loop", "state", "subprotocols",
+        "_accepting", "_ahead", "_receive", "_receiving", "_send", "_sends_alone", "_tells_senders", "_turn",
+        "can_deny", "closed", "limit", "loop", "state", "subprotocols",
     )  # fmt: skip
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -44,6 +45,7 @@ class Connection:
         # ASGI 2.4: a `send` to a client that has left raises. Before, only `receive` told.
         self._tells_senders: bool = _spec_version(scope) >= (2, 4)
         self._sends_alone: bool = False
+        self._turn: float = 0.0  # when a sender last gave the loop a turn
         self._ahead: _Ahead | None = None
 
     async def accept(self, headers: Iterable[tuple[bytes, bytes]], subprotocol: str | None) -> bool:
@@ -77,6 +79,9 @@ class Connection:
         self._check()
         key = "text" if isinstance(data, str) else "bytes"
         await self._pass_on({"type": "websocket.send", key: data})
+        if monotonic() - self._turn > LONGEST_TURN:  # a server's `send` need not wait, to one who has left least of all
+            await pause()
+            self._turn = monotonic()
         if not (self._tells_senders or self._receiving):
             self._listen_ahead()
 

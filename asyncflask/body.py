@@ -448,9 +448,6 @@ class DeclaredInput(io.RawIOBase):
             raise ClientDisconnected()
         return piece
 
-    def readall(self) -> bytes:
-        return self.read()
-
 
 def declares_too_much(request: t.Any, limit: int | None) -> bool:
     return limit is not None and request.content_length is not None and request.content_length > limit

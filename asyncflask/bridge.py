@@ -168,7 +168,7 @@ class _Background:
 
 _background = _Background()
 # Threads do not survive a fork: the child makes its own loop at first use.
-if hasattr(os, "register_at_fork"):
+if hasattr(os, "register_at_fork"):  # pragma: no branch  # Windows has none
     os.register_at_fork(after_in_child=_background.__init__)  # type: ignore[misc]  # to begin anew is what is meant
 
 
@@ -198,7 +198,8 @@ def wait_for(awaitable: Awaitable[T], context: Context | None = None) -> T:
         raise RuntimeError(
             "Async code was called through its sync form on the event loop's own thread, which would wait for itself."
             " In async code, await the function (app.ensure_async(f)) or use the 'async with' form; await"
-            " render_template_async(…) where context processors are async."
+            " render_template_async(…) where context processors are async. In an async test, await what"
+            " app.async_test_client() has, in place of app.test_client()."
         )
     home = cv_home.get(None)
     if home is not None and home.loop.is_closed():
@@ -208,11 +209,6 @@ def wait_for(awaitable: Awaitable[T], context: Context | None = None) -> T:
     if lane is None:
         lane = Lane(threading.get_ident())  # a thread of the user's own, or of a WSGI server
     return _Wait(awaitable, mailbox, lane, context).result()
-
-
-def background_loop() -> AbstractEventLoop:
-    """The process's one background loop, started where it does not run yet."""
-    return _background.get().loop
 
 
 class _Wait(t.Generic[T]):
@@ -251,8 +247,7 @@ class _Wait(t.Generic[T]):
         self.task.add_done_callback(lambda _: self.lane.wake(self.ticket))
 
     def _cancel(self) -> None:
-        if self.task is not None:
-            self.task.cancel()
+        t.cast("Future[T | _Exit]", self.task).cancel()  # `_start` was posted before
 
 
 class _Exit:

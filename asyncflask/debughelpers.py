@@ -32,8 +32,8 @@ class DebugFilesKeyError(KeyError, AssertionError):
             f" {request.mimetype!r} instead of 'multipart/form-data', so no file contents were transmitted."
             ' Set enctype="multipart/form-data" on the form.'
         )
-        if names := ", ".join(map(repr, request.form.getlist(key))):
-            self.msg += f"\n\nThe browser sent file names instead. This was submitted: {names}"
+        names = ", ".join(map(repr, request.form.getlist(key)))
+        self.msg += f"\n\nThe browser sent file names instead. This was submitted: {names}"
 
     def __str__(self) -> str:
         return self.msg
@@ -97,10 +97,7 @@ def _dump_loader_info(loader: BaseLoader) -> t.Iterator[str]:
 def _describe_source(app: Flask, source: Scaffold) -> str:
     if source is app:
         return f"application {app.import_name!r}"
-    for blueprint in app.iter_blueprints():
-        if blueprint is source:
-            return f"blueprint {blueprint.name!r} ({blueprint.import_name})"
-    return repr(source)
+    return f"blueprint {source.name!r} ({source.import_name})"
 
 
 def _describe_attempt(app: Flask, number: int, attempt: LoadingAttempt) -> t.Iterator[str]:

@@ -66,9 +66,7 @@ async def handle(ctx: RequestContext, render: Callable[[Response], T]) -> T:
             if hasattr(response, "close"):  # a hook may have returned anything
                 response.close()  # it cannot be rendered
             response = await ctx.plan.stages.handle_exception(ctx, caught)
-            if not answers_natively(type(response)):  # type: ignore[arg-type]  # classes do hash
-                response = await _call_response(ctx, response)
-            response, rendered = _render_failure(ctx, render, response)
+            response, rendered = await _render_failure(ctx, render, response)
         except BaseException as caught:
             error = caught
             raise
@@ -89,9 +87,11 @@ async def handle(ctx: RequestContext, render: Callable[[Response], T]) -> T:
     return rendered
 
 
-def _render_failure(ctx: RequestContext, render: Callable[[Response], T], response: Response) -> tuple[Response, T]:
+async def _render_failure(ctx: RequestContext, render: Callable[[Response], T], response: t.Any) -> tuple[Response, T]:
     """A hook may have put into the 500 what could not be sent before: then it is a plain one."""
     try:
+        if not answers_natively(type(response)):  # type: ignore[arg-type]  # classes do hash
+            response = await _call_response(ctx, response)
         return response, render(response)
     except Exception:
         ctx.app.logger.exception("The response to an error cannot be sent")

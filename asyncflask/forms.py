@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 import typing as t
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import cached_property, partial
 from io import BytesIO
 from tempfile import SpooledTemporaryFile
 
@@ -31,6 +31,8 @@ _CONTINUATION = re.compile(rb"(?:\r\n|[\r\n])[ \t]")
 _SPACES = b" \t\v\f"
 _MOST_SPACES = 512
 _BOUNDARY_END = re.compile(rb"--|[ \t\v\f]{0,%d}(?:\r\n|[\r\n])" % _MOST_SPACES)
+_MAY_BE_END = rb"(?=--|-?\Z|[ \t\v\f]{0,%d}(?:[\r\n]|\Z))" % _MOST_SPACES  # if what is still to come makes it one
+_MOST_IN_VAIN = 16  # delimiters that are none; a pattern of their own is costly for the forms of everybody else
 _MOST_HEADERS = 500_000  # bytes of one part's headers where nothing else limits them
 _OURS = (BytesIO, SpooledTemporaryFile)  # files that take a view of bytes
 
@@ -67,6 +69,7 @@ class Decoder:
         self._buffer: bytes = b""
         self._at = 0  # what is before was handed out
         self._searched = 0  # what is before was looked through in vain
+        self._in_vain = 0  # delimiters that were only data
         self._lead = 0  # of a part's data that begins: the line break before it, which may be its boundary's too
         self._is_complete = False
 
@@ -95,14 +98,13 @@ class Decoder:
             self._limit_headers(found)
             if self._go_beyond_boundary(found):
                 return self.next_event()
-            self._searched = found + len(self._delimiter)
-            found = self._buffer.find(self._delimiter, self._searched)
+            found = self._find_next(found)
         self._searched = found if found >= 0 else max(self._searched, len(self._buffer) - len(self._delimiter) + 1)
         self._limit_headers(len(self._buffer))
         return self._wait()
 
     def _read_headers(self) -> Event:
-        blank = _BLANK_LINE.search(self._buffer, self._searched)
+        blank = _BLANK_LINE.search(self._buffer, self._searched, self._at + self.most_headers + 4)
         if blank is None or (blank[0] == b"\r\r" and blank.end() == len(self._buffer)):  # LF may follow
             self._searched = max(self._at, len(self._buffer) - 3)
             self._limit_headers(len(self._buffer))
@@ -134,8 +136,7 @@ class Decoder:
                 data = memoryview(self._buffer)[self._at + self._lead : end]
                 if self._go_beyond_boundary(found):
                     return Data(data, False)
-            self._searched = found + len(self._delimiter)
-            found = self._buffer.find(self._delimiter, self._searched)
+            found = self._find_next(found)
         return self._hand_out(self._find_begun_boundary())
 
     def _hand_out(self, end: int) -> Event:
@@ -146,6 +147,29 @@ class Decoder:
             return self._wait()
         self._at, self._lead = end, 0
         return Data(memoryview(self._buffer)[start:end], True)
+
+    def _find_next(self, found: int) -> int:
+        """The delimiter after one that was only data. In a flood of those, only C code is quick enough."""
+        self._searched = found + len(self._delimiter)
+        self._in_vain += 1
+        if self._in_vain <= _MOST_IN_VAIN:
+            return self._buffer.find(self._delimiter, self._searched)
+        if self.parts:
+            match = self._in_data.search(self._buffer, self._searched)
+        else:  # no further than to what is too large
+            most = self._at + self.most_headers + len(self._delimiter) + 1
+            match = self._in_preamble.search(self._buffer, self._searched, most)
+        return -1 if match is None else match.start()
+
+    @cached_property
+    def _in_preamble(self) -> re.Pattern[bytes]:
+        return re.compile(re.escape(self._delimiter) + _MAY_BE_END)
+
+    @cached_property
+    def _in_data(self) -> re.Pattern[bytes]:
+        delimiter = re.escape(self._delimiter)
+        # The search is quick because the pattern begins with what is the same in all places.
+        return re.compile(delimiter + rb"(?<=[\r\n]" + delimiter + rb")" + _MAY_BE_END)
 
     def _find_line_break(self, end: int) -> int | None:
         """Where the line break before `end` begins, if there is one."""

@@ -110,6 +110,9 @@ class _Wait:
                 if self.interrupted:
                     raise KeyboardInterrupt from None
                 raise
+            finally:
+                if self.cancel is None:  # it has not begun
+                    coro.close()
 
     async def _begin(self, coro: Coroutine[t.Any, t.Any, t.Any]) -> None:
         task = t.cast("t.Any", current_task())

@@ -30,70 +30,82 @@ class SQLiteStore:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path: str = os.path.abspath(path)
-        self._begin()
         _stores.add(self)
 
-    def _begin(self) -> None:
-        vars(self).pop("_thread", None)
-        self._connection: sqlite3.Connection | None = None
-        self._closer: finalize[..., t.Any] | None = None
-
     @cached_property
-    def _thread(self) -> ThreadPoolExecutor:
+    def _file(self) -> _File:
         # Made at the first use: gevent's patches may come after the import (gunicorn's `--preload`).
-        return ThreadPoolExecutor(1, thread_name_prefix="asyncflask-sessions")
+        return _File(self.path)
 
     async def load(self, key: str) -> bytes | None:
-        return await self._run(_load, key, time())
+        return await self._file.run(_load, key, time())
 
     async def save(self, key: str, value: bytes, lifetime: int) -> None:
-        await self._run(_save, key, value, time(), lifetime)
+        await self._file.run(_save, key, value, time(), lifetime)
 
     async def replace(self, key: str, value: bytes, lifetime: int) -> None:
-        await self._run(_replace, key, value, time(), lifetime)
+        await self._file.run(_replace, key, value, time(), lifetime)
 
     async def touch(self, key: str, lifetime: int) -> None:
-        await self._run(_touch, key, time(), lifetime)
+        await self._file.run(_touch, key, time(), lifetime)
 
     async def delete(self, key: str) -> None:
-        await self._run(_delete, key)
+        await self._file.run(_delete, key)
 
     async def close(self) -> None:
-        """Close the file. The next use opens it again."""
-        await current_loop().run_in_executor(self._thread, self._close)
+        """Close the file, and end its thread. The next use opens it again."""
+        if (file := self._forget_file()) is not None:
+            await file.close()
 
-    async def _run(self, work: Callable[..., T], *args: t.Any) -> T:
-        return await current_loop().run_in_executor(self._thread, self._call, work, args, monotonic())
+    def _forget_file(self) -> _File | None:
+        file: _File | None = vars(self).pop("_file", None)
+        return file
+
+    def _begin_after_fork(self) -> None:
+        """SQLite forbids any use of an inherited connection, and that is to close it too."""
+        file = self._forget_file()
+        if file is not None and file.closer is not None:
+            file.closer.detach()
+            _inherited.append(file.connection)
+
+
+class _File:
+    """The connection and its thread. This ends, as executors do, when nobody holds it: a call that comes while the
+    store closes is still carried out.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.thread = ThreadPoolExecutor(1, thread_name_prefix="asyncflask-sessions")
+        self.connection: sqlite3.Connection | None = None
+        self.closer: finalize[..., t.Any] | None = None
+
+    async def run(self, work: Callable[..., T], *args: t.Any) -> T:
+        return await current_loop().run_in_executor(self.thread, self._call, work, args, monotonic())
+
+    async def close(self) -> None:
+        await current_loop().run_in_executor(self.thread, self._close)
 
     # In the thread
 
     def _call(self, work: Callable[..., T], args: tuple[t.Any, ...], asked: float) -> T:
-        if self._connection is None:
-            self._connection = _open(self.path)
-            self._closer = finalize(self, self._connection.close)
+        if self.connection is None:
+            self.connection = _open(self.path)
+            self.closer = finalize(self, self.connection.close)
         waited = monotonic() - asked
         if waited < _LONG:
-            return work(self._connection, *args)
+            return work(self.connection, *args)
         # While the file is locked, what queues up behind one call has waited with it.
-        _set_patience(self._connection, _BUSY_TIMEOUT - waited)
+        _set_patience(self.connection, _BUSY_TIMEOUT - waited)
         try:
-            return work(self._connection, *args)
+            return work(self.connection, *args)
         finally:
-            _set_patience(self._connection, _BUSY_TIMEOUT)
+            _set_patience(self.connection, _BUSY_TIMEOUT)
 
     def _close(self) -> None:
-        if self._closer is not None:
-            self._closer()
-        self._connection = self._closer = None
-
-    # In a child process
-
-    def _begin_after_fork(self) -> None:
-        """SQLite forbids any use of an inherited connection, and that is to close it too."""
-        if self._closer is not None:
-            self._closer.detach()
-            _inherited.append(self._connection)
-        self._begin()
+        if self.closer is not None:
+            self.closer()
+        self.connection = self.closer = None
 
 
 _stores: WeakSet[SQLiteStore] = WeakSet()

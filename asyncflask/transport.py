@@ -71,7 +71,7 @@ class Conversation:
         self.error: BaseException | None = None  # what the application raised, or the test's own side of it
         self._told: Line[Message] = Line()
         self._said: Line[Message | None] = Line()
-        self._task: Task[None] | None = None
+        self._task: Task[None]  # once it has begun
         self._mailbox: Mailbox
 
     def begin(self, context: Context) -> None:
@@ -114,11 +114,10 @@ class Conversation:
     async def abort(self) -> None:
         """Leave, cancel the application and wait for its end."""
         self.leave()
-        if self._task is not None:
-            self._task.cancel()
-            with CancelScope(shield=True):
-                while not self.ended:
-                    self.ended = await self._said.get() is None
+        self._task.cancel()
+        with CancelScope(shield=True):
+            while not self.ended:
+                self.ended = await self._said.get() is None
 
     def note_error(self, error: BaseException) -> None:
         """The first counts."""

@@ -17,6 +17,7 @@ if t.TYPE_CHECKING:
     from asyncio import Future, Task
 
 T = t.TypeVar("T")
+LONGEST_TURN = 0.01  # seconds for which one who sends again and again may hold the loop
 
 
 def on_trio() -> bool:

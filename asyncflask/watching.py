@@ -56,7 +56,7 @@ class Watch:
         self._is_over: bool = False
         reader.watch = self
         reader.receive = self._take
-        self._task: Task[None] | None = current_loop().create_task(self._run(), context=Context())
+        self._task: Task[None] = current_loop().create_task(self._run(), context=Context())
 
     @property
     def departure(self) -> Departure:
@@ -74,9 +74,8 @@ class Watch:
     def close(self) -> None:
         self.on_gone = None
         self.reader.watch, self.reader.receive = None, self._server
-        task, self._task = self._task, None  # an error's traceback holds the frames that hold this: no cycle
-        if task is not None:
-            task.cancel()
+        self._task.cancel()
+        del self._task  # an error's traceback holds the frames that hold this: no cycle
         if not self.is_gone:
             self._leave()
 

@@ -148,6 +148,13 @@ class TestMetadata:
         )
         assert check(code, "-S", cwd=tmp_path).split() == [FLASK_VERSION, "Flask", "None"]
 
+    def test_its_files_are_ours(self):
+        check(
+            "import importlib.metadata as m, asyncflask.alias as alias\n"
+            "alias.install()\n"
+            "assert m.distribution('flask').locate_file('alias.py').samefile(alias.__file__)\n"
+        )
+
     def test_other_distributions_stay(self):
         check(
             "import importlib.metadata as m\n"

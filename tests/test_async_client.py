@@ -15,7 +15,7 @@ from werkzeug.test import ClientRedirectError
 
 from asyncflask import Flask, WebsocketDisconnect, current_app, g, redirect, request, session, websocket
 from asyncflask.async_testing import AsyncClient, LifespanError, WebsocketResponseError
-from asyncflask.sessions import SecureCookieSession, SessionInterface
+from asyncflask.sessions import SecureCookieSession, SecureCookieSessionInterface, SessionInterface
 from asyncflask.testing import EnvironBuilder
 
 colour = ContextVar("colour", default="none")
@@ -339,6 +339,17 @@ class TestUploads:
 
             return pieces()
 
+    async def test_by_hand_with_its_length(self, app, client):
+        @app.post("/length")
+        async def length():
+            data = await request.stream.aread()
+            return [data.decode(), request.content_length, "Transfer-Encoding" in request.headers]
+
+        async with client.request("/length", method="POST", content_length=4) as connection:
+            await connection.send(b"text")
+            await connection.send_complete()
+            assert (await connection.as_response()).json == ["text", 4, False]
+
     async def test_by_hand(self, client):
         async with client.request("/loud", method="POST") as connection:
             await connection.send(b"a")
@@ -350,6 +361,27 @@ class TestUploads:
             await connection.send_complete()
             assert [piece async for piece in connection] == [b"C"]
         assert (await connection.as_response()).data == b"ABC"
+
+    async def test_the_application_stays_two_messages_ahead(self, app, client):
+        made = []
+
+        @app.post("/numbers")
+        async def numbers():
+            async def generate():
+                for number in range(6):
+                    made.append(number)
+                    yield str(number)
+
+            return generate()
+
+        async with client.request("/numbers", method="POST") as connection:
+            await connection.send_complete()
+            assert await connection.receive() == b"0"
+            await wait_until(lambda: made == [0, 1, 2, 3])  # the third waits to be sent
+            assert await connection.receive() == b"1"
+            await wait_until(lambda: made == [0, 1, 2, 3, 4])
+        assert made == [0, 1, 2, 3, 4, 5]
+        assert (await connection.as_response()).text == "012345"
 
     async def test_the_rest_is_kept(self, client):
         async with client.request("/echo", method="POST", headers={"Content-Type": "text/plain"}) as connection:
@@ -516,6 +548,31 @@ class TestWebsockets:
             async with client.websocket("/missing"):
                 pass
 
+    @pytest.mark.parametrize("pieces", [[b"not ", b"here"], [b"not ", None], [None]])
+    async def test_refused_by_middleware_in_pieces(self, app, client, pieces):
+        """None: it ends without the rest."""
+
+        async def refuse(scope, receive, send):
+            await receive()
+            await send({"type": "websocket.http.response.start", "status": 403, "headers": [(b"x-by", b"middleware")]})
+            for more, piece in zip((True, False), pieces, strict=False):
+                if piece is not None:
+                    await send({"type": "websocket.http.response.body", "body": piece, "more_body": more})
+
+        app.asgi_app = refuse
+        with pytest.raises(WebsocketResponseError, match="403") as caught:
+            async with client.websocket("/noted"):
+                pass
+        response = caught.value.response
+        assert response.headers["X-By"] == "middleware"
+        assert response.data == b"".join(piece for piece in pieces if piece)
+
+    async def test_closed_twice(self, client):
+        async with client.websocket("/noted") as ws:
+            await ws.close(4000)
+            await ws.close(4001)
+        assert self.log == [4000, "ended"]
+
     async def test_errors_of_the_view(self, app, client):
         @app.websocket("/early")
         async def early():
@@ -634,6 +691,19 @@ async def test_a_null_session_is_not_saved(client, app):
         async with client.session_transaction() as own:
             own["word"] = "set"
     assert client.get_cookie("session") is None
+
+
+async def test_a_null_session_that_an_interface_opens_is_only_read(client, app):
+    class Closed(SecureCookieSessionInterface):
+        def open_session(self, app, request):
+            return self.make_null_session(app)
+
+        def save_session(self, app, session, response):
+            raise AssertionError("there is nothing to save")
+
+    app.session_interface = Closed()
+    async with client.session_transaction() as own:
+        assert dict(own) == {}
 
 
 class TestPreservedContext:

@@ -366,3 +366,5 @@ async def test_a_coroutine_in_place_of_a_function():
     app = Flask(__name__)
     with pytest.raises(TypeError, match="takes a function and its arguments"):
         app.add_background_task(work())
+    with pytest.raises(TypeError, match="takes a function and its arguments"):
+        app.add_background_task(5)

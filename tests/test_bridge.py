@@ -234,6 +234,13 @@ async def test_wait_on_the_loops_own_thread_is_a_clear_error() -> None:
     assert coro.cr_frame is None  # closed: no warning that it was never awaited
 
 
+async def test_wait_for_a_future_on_the_loops_own_thread_leaves_it_alone() -> None:
+    future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+    with pytest.raises(RuntimeError, match="event loop's own thread"):
+        wait_for(future)
+    assert not future.done()
+
+
 def test_wait_on_the_background_loops_thread_is_a_clear_error() -> None:
     async def wait_inside() -> None:
         wait_for(double(1))

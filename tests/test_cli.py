@@ -17,7 +17,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from asyncflask import Blueprint, Flask, cli as cli_module, current_app, g
+from asyncflask import Blueprint, Flask, cli as cli_module, current_app, envfiles, g
 from asyncflask.cli import AppGroup, FlaskGroup, ScriptInfo, load_dotenv, run_command, with_appcontext
 
 ROOT = Path(__file__).parents[1]
@@ -388,6 +388,11 @@ class TestRoutes:
         places = {row[0]: row[-1] for row in self.rows(app)}
         assert (places["awaited"], places["blocking"]) == ("mixed", "thread")
 
+    def test_behind_wsgi_middleware_all_begins_in_a_thread(self, app):
+        wrapped = app.wsgi_app
+        app.wsgi_app = lambda environ, start_response: wrapped(environ, start_response)
+        assert {row[-1] for row in self.rows(app)[1:]} == {"thread"}
+
     def test_a_route_without_a_view(self, app):
         app.add_url_rule("/later", endpoint="later")
         assert "later" in {row[0] for row in self.rows(app)}
@@ -455,6 +460,22 @@ class TestDotenv:
         assert not load_dotenv()
         assert "FROM" not in os.environ
         assert "python-dotenv" in capsys.readouterr().err
+
+    def test_not_installed_where_there_are_no_files(self, tmp_path, monkeypatch, capsys):
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setitem(sys.modules, "dotenv", None)
+        assert not load_dotenv()
+        assert capsys.readouterr().err == ""
+
+    def test_read_anew(self, folder, monkeypatch):
+        """What the program itself changed meanwhile stays its own."""
+        monkeypatch.setattr(envfiles, "_read", [])  # what other tests have read
+        monkeypatch.setattr(envfiles, "_taken", {})
+        assert load_dotenv()
+        os.environ["HAM"] = "changed"
+        (folder / ".env").write_text("FROM=later\nHAM=file\n")
+        envfiles.renew_environment()
+        assert [os.environ[name] for name in ("FROM", "HAM", "KEPT")] == ["later", "changed", "environment"]
 
     def test_the_option_needs_it(self, folder, monkeypatch, runner):
         monkeypatch.setitem(sys.modules, "dotenv", None)

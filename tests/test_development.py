@@ -274,7 +274,7 @@ class TestBrokenCode:
         rewrite(folder / "app.py", "1 / 0\n")
         server.wait_for("The next change starts it again")
         status, seconds = server.stop()
-        assert (status, seconds < 1) == (0, True)
+        assert (status, seconds < 5) == (0, True)
         assert "KeyboardInterrupt" not in server.text
 
     def test_a_script_that_fails_from_the_start_ends(self, run_script: Start) -> None:
@@ -362,7 +362,7 @@ class TestInterrupt:
 
     def check(self, server: Server) -> None:
         status, seconds = server.stop(signal.SIGINT)
-        assert (status, seconds < 2.5) == (0, True), (seconds, server.text)
+        assert (status, seconds < 5) == (0, True), (seconds, server.text)
         assert "Traceback" not in server.text
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection(("127.0.0.1", server.port))

@@ -8,6 +8,7 @@ import tracemalloc
 import typing as t
 from collections.abc import Callable, Iterator
 from tempfile import SpooledTemporaryFile
+from unittest.mock import patch
 
 import pytest
 from edge import post
@@ -98,15 +99,17 @@ def forms(draw: t.Any) -> tuple[str, bytes]:
     return boundary, body
 
 
+@pytest.mark.parametrize("most_in_vain", [0, 16])
 @settings(max_examples=400, deadline=None)
 @given(forms(), st.lists(st.integers(0, 40), max_size=20))
-def test_the_same_as_werkzeug_wherever_it_is_cut(form: tuple[str, bytes], sizes: list[int]) -> None:
+def test_the_same_as_werkzeug_wherever_it_is_cut(most_in_vain: int, form: tuple[str, bytes], sizes: list[int]) -> None:
     boundary, body = form
     expected = parse(FormDataParser, io.BytesIO(body), boundary)
-    assert parse(FormParser, io.BytesIO(body), boundary) == expected
-    pieces = [piece for piece in cut(body, sizes) if piece]
-    assert parse(FormParser, InPieces(pieces), boundary) == expected
-    assert parse(FormParser, InPieces([body[at : at + 1] for at in range(len(body))]), boundary) == expected
+    with patch("asyncflask.forms._MOST_IN_VAIN", most_in_vain):
+        assert parse(FormParser, io.BytesIO(body), boundary) == expected
+        pieces = [piece for piece in cut(body, sizes) if piece]
+        assert parse(FormParser, InPieces(pieces), boundary) == expected
+        assert parse(FormParser, InPieces([body[at : at + 1] for at in range(len(body))]), boundary) == expected
 
 
 @settings(max_examples=100, deadline=None)
@@ -167,6 +170,17 @@ def test_floods_take_linear_time(piece: bytes) -> None:
         return time.process_time() - before
 
     assert min(measure() for _ in range(3)) < 1
+
+
+@pytest.mark.parametrize("size", [KIB, 5, 1])
+@pytest.mark.parametrize(
+    "flood", [b"--x ", b"--x_", b"--x-y", b"--x y\r\n", b"\n--x" + b" " * 513, b"--x\t" * 40 + b"y"]
+)
+def test_a_form_after_a_flood_of_delimiters(flood: bytes, size: int) -> None:
+    """Of what looks like boundaries, before the first one and in a part."""
+    form = part(DISPOSITION % b"a", b"v") + part(DISPOSITION % b"b", flood * 40) + b"--x--"
+    pieces = [(flood * 40 + form)[at : at + size] for at in range(0, len(flood) * 40 + len(form), size)]
+    assert parse(FormParser, InPieces(pieces), "x") == ([("a", "v"), ("b", (flood * 40).decode())], [])
 
 
 def test_memory_of_a_field_that_is_too_large() -> None:

@@ -17,11 +17,11 @@ TASK = """
         asyncio.ensure_future(asyncio.sleep(60))
 """
 FAULTS = {
-    "sleeps": ("async def test_it(): time.sleep(0.3)", "It was asleep"),
+    "sleeps": ("async def test_it(): time.sleep(1)", "It was asleep"),
     "waits for a thread": (
         """
         async def test_it():
-            threading.Thread(target=lambda: time.sleep(0.3), name="other").start()
+            threading.Thread(target=lambda: time.sleep(1), name="other").start()
             next(thread for thread in threading.enumerate() if thread.name == "other").join()
         """,
         "It was asleep",
@@ -50,7 +50,7 @@ import asyncio, os, signal, threading, time
 import pytest
 from asyncflask import Flask
 
-async def nap(): time.sleep(0.3)
+async def nap(): time.sleep(1)
 async def leave(): asyncio.ensure_future(asyncio.sleep(60))
 
 """
@@ -68,7 +68,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "conftest", "-p", "no:cacheprovider", "--junit-xml=said.xml"],
         cwd=folder,
-        env={**os.environ, "GUARD": "1", "PYTHONPATH": os.pathsep.join(map(str, (TESTS, TESTS.parent)))},
+        env={**os.environ, "GUARD": "", "PYTHONPATH": os.pathsep.join(map(str, (TESTS, TESTS.parent)))},
         stdout=subprocess.DEVNULL,
         timeout=120,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 MANUAL = ROOT / "docs" / "testing.md"
 FILE = re.compile(r"^<!-- file: (\w+)\.py -->\n```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+KEPT = {name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")}  # else these count as untested
 NAMED = 'pytest_plugins = ["asyncflask.pytest_plugin"]\n'
 APP = """
 import pytest
@@ -85,7 +87,7 @@ def run_pytest(folder: Path, *arguments: str, passed: int, mode: str = "strict",
     done = subprocess.run(
         [sys.executable, "-m", "pytest", *quiet, "--rootdir", folder, *arguments, folder],
         cwd=folder,
-        env={"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"},
+        env={**KEPT, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"},
         capture_output=True,
         text=True,
         timeout=60,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import io
 import os
 import re
 import select
@@ -11,11 +13,15 @@ import sys
 import textwrap
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from asyncflask import Flask
+from asyncflask.shell import InteractiveConsole, run_shell
 
 pytest.importorskip("termios", reason="a terminal is needed")
 
@@ -92,6 +98,11 @@ def environ(tmp_path: Path) -> dict[str, str]:
     """Without colours, and with a home for the history."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     return {**kept, "PYTHONPATH": str(ROOT), "TERM": "dumb", "HOME": str(tmp_path), "INPUTRC": os.devnull}
+
+
+async def echo(value: Any) -> Any:
+    await asyncio.sleep(0)
+    return value
 
 
 Pipe = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -258,6 +269,54 @@ class TestPipe:
         ours = pipe(statements, "-m", "asyncflask", "--app", "ours", "shell")
         assert (ours.returncode, ours.stdout) == (theirs.returncode, theirs.stdout)
         assert ours.stderr == theirs.stderr
+
+
+class TestElsewhere:
+    """The console in a process where it is not alone."""
+
+    @staticmethod
+    def run(statement: str, **names: Any) -> dict[str, Any]:
+        console = InteractiveConsole(names)
+        assert not console.push(statement)
+        return names
+
+    def test_in_another_thread(self) -> None:
+        """Where nobody handles Ctrl-C."""
+        with ThreadPoolExecutor(1) as pool:
+            assert pool.submit(self.run, "x = await f(5)", f=echo).result(PATIENCE)["x"] == 5
+
+    def test_where_others_handle_interrupts(self) -> None:
+        def handle(*args: Any) -> None: ...
+
+        before = signal.signal(signal.SIGINT, handle)
+        try:
+            assert self.run("x = await f(signal.getsignal(signal.SIGINT))", f=echo, signal=signal)["x"] is handle
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+    async def test_in_the_thread_of_a_loop(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert "x" not in self.run("x = await f(5)", f=echo)
+        assert "the event loop's own thread" in capsys.readouterr().err
+
+    @pytest.mark.parametrize("readline", [True, False])
+    def test_completion_belongs_to_the_start(self, monkeypatch: pytest.MonkeyPatch, readline: bool) -> None:
+        """Without readline, the rest of what the interpreter does is done."""
+        done: list[str] = []
+        monkeypatch.setattr(sys, "__interactivehook__", lambda: done.append("hook"))
+        if not readline:
+            monkeypatch.setitem(sys.modules, "readline", None)
+        monkeypatch.setattr("sys.stdin", io.StringIO("1 + 1\n"))
+        run_shell(Flask("shop"))
+        assert done == ["hook"]
+
+    def test_an_interpreter_without_its_hook(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """As `python -S` has none."""
+        monkeypatch.delattr(sys, "__interactivehook__", raising=False)
+        monkeypatch.setattr("sys.stdin", io.StringIO("1 + 1\n"))
+        run_shell(Flask("shop"))
+        assert "2" in capsys.readouterr().out
 
 
 class Terminal:

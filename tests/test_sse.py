@@ -506,10 +506,13 @@ async def test_item_that_cannot_be_sent(app: Flask) -> None:
 
 @pytest.mark.filterwarnings("ignore:.*ignored GeneratorExit")
 async def test_source_that_takes_no_notice_of_its_end(app: Flask) -> None:
+    waits = asyncio.Event()
+
     async def generate() -> AsyncIterator[str]:
         while True:
             try:
                 yield "event"
+                waits.set()
                 await asyncio.sleep(60)
             except asyncio.CancelledError:
                 pass
@@ -517,10 +520,11 @@ async def test_source_that_takes_no_notice_of_its_end(app: Flask) -> None:
     add(app, lambda: sse(generate()))
     exchange = Exchange()
     task = start(app, exchange)
-    await wait_until(lambda: b"data: event" in exchange.body)
+    await waits.wait()
     app.shutdown_event.set()
     async with asyncio.timeout(1):
         await task
+    assert exchange.body.count(b"data: event") == 1
 
 
 async def test_cancelled_from_outside(app: Flask) -> None:

@@ -938,6 +938,30 @@ async def test_calls_wait_together_while_the_file_is_locked(tmp_path: Path, monk
     await store.close()
 
 
+def threads_of_stores() -> set[threading.Thread]:
+    return {thread for thread in threading.enumerate() if thread.name.startswith("asyncflask-sessions")}
+
+
+async def test_a_closed_store_has_no_thread(tmp_path: Path) -> None:
+    before = threads_of_stores()
+    store = SQLiteStore(tmp_path / "sessions.db")
+    for _ in range(2):
+        await store.save("a", b"1", 100)
+        (thread,) = threads_of_stores() - before
+        await store.close()
+        await asyncio.to_thread(thread.join, 10)
+        assert not thread.is_alive()
+
+
+async def test_calls_while_a_store_closes_are_carried_out(tmp_path: Path) -> None:
+    store = SQLiteStore(tmp_path / "sessions.db")
+    for _ in range(10):
+        await asyncio.gather(store.save("a", b"1", 100), store.close(), store.save("b", b"2", 100), store.close())
+        assert [await store.load(key) for key in "ab"] == [b"1", b"2"]
+        await asyncio.gather(store.delete("a"), store.delete("b"))
+    await store.close()
+
+
 async def test_a_failed_save_leaves_what_was_there(tmp_path: Path) -> None:
     store = SQLiteStore(tmp_path / "sessions.db")
     await store.save("a", b"1", 100)

@@ -519,6 +519,19 @@ async def test_parts_of_a_form(ask_form: t.Any, size: int) -> None:
     assert await ask_form(END) == (200, [])
 
 
+async def test_part_tells_what_it_is(ask_form: t.Any) -> None:
+    def texts() -> list[str]:
+        return [repr(part) for part in request.stream_parts()]
+
+    async def async_texts() -> list[str]:
+        return [repr(part) async for part in request.stream_parts()]
+
+    status, seen = await ask_form(MIXED, sync=texts, **{"async": async_texts})
+    kind = seen[0].split()[0]
+    assert (status, kind) in [(200, "<Part"), (200, "<AsyncPart")]
+    assert seen == [f"{kind} 'a' None>", f"{kind} 'f' 'n.txt'>", f"{kind} '' None>", f"{kind} 'b' None>"]
+
+
 async def test_each_part_comes_as_it_arrives(app: Flask) -> None:
     seen: list[t.Any] = []
     note = seen.append

@@ -306,6 +306,20 @@ class TestStreaming:
             assert "".join(stream_template_string("{{ config.TESTING }}")) == "False"
 
 
+def test_a_template_knows_the_application_outside_of_any_context(app: Flask) -> None:
+    values: dict[str, t.Any] = {"mine": 1}
+    app.update_template_context(values)
+    assert values == {"mine": 1}
+    assert app.jinja_env.from_string("{{ config.TESTING }}").render() == "False"
+
+
+def test_a_compiled_template_with_globals_of_its_own(app: Flask) -> None:
+    """As Jinja's loaders make them, but not from `make_globals`."""
+    env = app.jinja_env
+    code = t.cast(t.Any, env.compile("{{ mine }} {{ config }}"))
+    assert env.template_class.from_code(env, code, {"mine": 1}).render() == "1 "
+
+
 @pytest.mark.parametrize("asynchronous", [False, True])
 def test_rendering_in_either_kind_of_view(app: Flask, asynchronous: bool) -> None:
     async def show_async() -> str:

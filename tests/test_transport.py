@@ -189,6 +189,19 @@ def test_middleware_that_does_not_answer(app, client, broken, message):
         _ = client.get("/").data
 
 
+def test_messages_of_extensions_are_passed_over(app, client):
+    """Middleware may send what the client knows nothing of, where the specification adds to it."""
+
+    async def extended(scope, receive, send):
+        await send({"type": "http.response.debug", "info": {}})
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.debug", "info": {}})
+        await send({"type": "http.response.body", "body": b"text"})
+
+    app.asgi_app = extended
+    assert client.get("/").text == "text"
+
+
 @pytest.mark.parametrize("size", [0, 1, 64 * 1024, 3_000_000])
 def test_bodies(app, client, size):
     @app.post("/length")
@@ -210,6 +223,15 @@ def test_a_redirect_sends_the_body_again(app, client):
         return request.form["word"]
 
     assert client.post("/old", data={"word": "kept"}, follow_redirects=True).text == "kept"
+
+
+def test_a_body_that_can_be_read_only_once(app, client):
+    class Pipe(io.BytesIO):
+        def seekable(self):
+            return False
+
+    app.add_url_rule("/", "view", lambda: request.get_data(), methods=["POST"])
+    assert client.post("/", input_stream=Pipe(b"once"), content_length=4).text == "once"
 
 
 def test_an_unread_body_is_readable_while_the_context_is_preserved(app, client):

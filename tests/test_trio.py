@@ -825,6 +825,19 @@ def test_a_task_that_never_ends_keeps_no_process(app: Flask, caplog: pytest.LogC
     release.set()
 
 
+def test_a_task_is_cancelled_by_the_end_of_the_run() -> None:
+    tasks = []
+
+    async def main() -> None:
+        tasks.append(current_loop().create_task(t.cast(t.Any, trio.sleep_forever())))
+        await trio.sleep(0.01)
+        assert not tasks[0].done()
+
+    trio.run(main)
+    (task,) = tasks
+    assert task.done() and task.cancelled()
+
+
 @on_trio
 async def test_sessions_in_a_file(app: Flask, tmp_path: t.Any) -> None:
     store = SQLiteStore(tmp_path / "sessions")

@@ -981,6 +981,36 @@ class TestContext:
             socket.put("quiet")
             assert await socket.take() == "QUIET"
 
+    async def test_a_class_that_is_made_from_an_environ(self, app):
+        class Own(Websocket):
+            def __init__(self, environ):
+                super().__init__(environ)
+                self.agent = environ["HTTP_USER_AGENT"]
+
+        @app.websocket("/agent")
+        async def agent():
+            await websocket.send(f"{websocket.agent} {websocket.environ['PATH_INFO']}")
+
+        app.websocket_class = Own
+        async with Socket(app, "/agent", headers=[("Host", "localhost"), ("User-Agent", "own")]) as socket:
+            assert await socket.take() == "own /agent"
+
+    async def test_a_failure_of_a_hook_while_an_error_is_answered(self, app, caplog):
+        app.config["PROPAGATE_EXCEPTIONS"] = False
+
+        @app.websocket("/fails")
+        async def fails():
+            raise LookupError("of the view")
+
+        @app.after_websocket
+        async def after(response):
+            raise ValueError("of the hook")
+
+        async with Socket(app, "/fails") as socket:
+            assert (await socket.denial())[0] == 500
+        assert "of the view" in caplog.text and "of the hook" in caplog.text
+        assert "Websocket finalizing failed with an error while handling an error" in caplog.text
+
     async def test_busy_threads_refuse(self, app):
         app.config.update(WORKER_THREADS=1, WORKER_QUEUE_LIMIT=0)
         gate = threading.Event()

@@ -18,8 +18,9 @@ from pathlib import Path
 import anyio
 import anyio.lowlevel
 
-from asyncflask import Flask, Response, g, nonblocking, request, send_file, stream_with_context
+from asyncflask import Flask, Response, g, nonblocking, request, send_file, session, stream_with_context, websocket
 from asyncflask.sessions import SecureCookieSessionInterface
+from asyncflask.stored_sessions import StoredSessionInterface
 
 FOLDER = Path(os.environ["FAULTS_FOLDER"])
 LONG = 20  # seconds; nothing takes so long, unless something is wrong
@@ -90,13 +91,32 @@ class Sessions(SecureCookieSessionInterface):
             raise LookupError(f"open_session fails for {request.args['id']}")
         return super().open_session(app, request)
 
-    @nonblocking
-    def save_session(self, app: Flask, session: t.Any, response: Response) -> None:
-        super().save_session(app, session, response)
-        fail_at("save_session")
-
 
 app.session_interface = Sessions()
+
+
+class DyingStore:
+    """Of sessions. It is asked for those whose cookie a request brings, and those that a view changes."""
+
+    async def load(self, key: str) -> bytes:
+        fail_at("load")
+        return b'{"kept": true}'
+
+    async def save(self, key: str, value: bytes, lifetime: int) -> None:
+        fail_at("save")
+
+    replace = save
+
+    async def touch(self, key: str, lifetime: int) -> None:
+        fail_at("touch")
+
+    async def delete(self, key: str) -> None:
+        fail_at("delete")
+
+
+stored = Flask("stored_site")
+stored.session_interface = StoredSessionInterface(DyingStore())
+app.mount("/stored", stored)
 
 
 @app.before_request
@@ -112,6 +132,7 @@ def after(response: Response) -> Response:
     return response
 
 
+@stored.teardown_request
 @app.teardown_request
 @nonblocking
 def tear_down_last(error: BaseException | None) -> None:
@@ -137,14 +158,18 @@ async def ping() -> str:
     return "pong"
 
 
+@stored.get("/plain/sync")
 @app.get("/plain/sync")
 def plain() -> str:
     note("view")
     if request.args.get("fail") == "handler":
         raise KeyError("for the handler")
+    if request.args.get("change"):
+        session["name"] = "value"
     return "plain"
 
 
+@stored.get("/plain/async")
 @app.get("/plain/async")
 async def plain_async() -> str:
     await anyio.lowlevel.checkpoint()
@@ -252,6 +277,41 @@ async def break_off_async() -> Response:
         raise LookupError(f"broken for {request.args['id']}")
 
     return make_stream(stream_with_context(pieces()))
+
+
+@app.get("/flood/sync")
+def send_without_pause() -> Response:
+    def pieces() -> Iterator[bytes]:
+        try:
+            while True:
+                yield bytes(2**16)
+        finally:
+            note(f"closed {request.path} with {g.left}")
+
+    g.left = "context"
+    return Response(stream_with_context(pieces()))
+
+
+@app.get("/flood/async")
+async def send_without_pause_async() -> Response:
+    async def pieces() -> AsyncIterator[bytes]:
+        try:
+            while True:
+                yield bytes(2**16)
+        finally:
+            note(f"closed {request.path} with {g.left}")
+
+    g.left = "context"
+    return Response(stream_with_context(pieces()))
+
+
+@app.websocket("/flood/socket")
+async def send_messages_without_pause() -> None:
+    try:
+        while True:
+            await websocket.send("x" * 2**16)
+    finally:
+        note(f"closed {websocket.path}")
 
 
 def make_stream(pieces: t.Any) -> Response:

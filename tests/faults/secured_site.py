@@ -8,7 +8,7 @@ import typing as t
 from asyncflask import Flask, Response, redirect, request, send_file, session, websocket
 from asyncflask.views import MethodView
 
-app = Flask("secured_site")
+app = Flask("secured_site", static_folder="../contract/static")
 app.config.update(SECRET_KEY="a secret key for the tests of security", WORKER_THREADS=4)
 
 
@@ -33,6 +33,11 @@ def see(path: str) -> dict[str, t.Any]:
 @app.get("/user/<name>/")
 async def user(name: str) -> str:
     return name
+
+
+@app.get("/file")
+def send() -> Response:
+    return send_file(io.BytesIO(b"body"), "text/plain")
 
 
 @app.post("/size")

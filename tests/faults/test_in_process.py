@@ -214,12 +214,13 @@ async def test_16_10_000_cookies_or_equal_headers(app: Flask, kind: str) -> None
 
 async def test_24_name_look_ups_while_all_worker_threads_are_busy(app: Flask) -> None:
     """They have threads of their own, and so has whoever else uses the loop's."""
-    app.config.update(WORKER_THREADS=2, WORKER_QUEUE_LIMIT=50)
+    threads = 40  # a loop's own executor has at most 32
+    app.config.update(WORKER_THREADS=threads, WORKER_QUEUE_LIMIT=50)
     begun, release = threading.Semaphore(0), threading.Event()
     app.add_url_rule("/", "view", lambda: str(begun.release() or release.wait(10)))
-    tasks = [asyncio.create_task(get(app)) for _ in range(20)]
+    tasks = [asyncio.create_task(get(app)) for _ in range(threads + 20)]
     try:
-        await wait_until(lambda: begun._value == 2)
+        await wait_until(lambda: begun._value == threads)
         async with asyncio.timeout(3):
             assert await asyncio.get_running_loop().getaddrinfo("localhost", 80)
             assert await asyncio.to_thread(int, "7") == 7

@@ -8,12 +8,14 @@ from __future__ import annotations
 import json
 import re
 import typing as t
+from types import SimpleNamespace
 from urllib.parse import urlencode
 
 import pytest
 from fuzz.faces import Answer
 from security import ask, make_app
 
+from asyncflask import serving
 from asyncflask.debugger import Debugger
 
 HOST = (b"host", b"localhost:5000")
@@ -104,8 +106,25 @@ def test_ten_pins_may_be_tried(debugger: Debugger) -> None:
     assert seen == {"auth": False, "exhausted": True} and "set-cookie" not in answer.headers
 
 
-def test_there_is_none_unless_debug_says_so() -> None:
-    """Neither face of an application answers for it; `run` wraps it in debug mode alone."""
+def test_there_is_none_unless_debug_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`run` wraps the application in debug mode alone."""
+    served: list[t.Any] = []
+
+    def make_server(app: t.Any, *args: object) -> SimpleNamespace:
+        return SimpleNamespace(run=lambda sockets: served.append(app))
+
+    monkeypatch.setattr(serving, "_make_server", make_server)
+    monkeypatch.setattr(serving, "open_listener", lambda *args: None)
+    for name in ("FLASK_DEBUG", "FLASK_RUN_FROM_CLI"):
+        monkeypatch.delenv(name, raising=False)
+    app = make_app()
+    for debug in (None, False, True, False):
+        app.run(debug=debug, load_dotenv=False, use_reloader=False)
+    assert [isinstance(one, Debugger) for one in served] == [False, False, True, False]
+
+
+def test_application_by_itself_has_none() -> None:
+    """Neither face answers for it."""
     app = make_app(PROPAGATE_EXCEPTIONS=False)
     app.add_url_rule("/", "fail", lambda: 1 // 0)
     for face in ("wsgi", "asgi"):

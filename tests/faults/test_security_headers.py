@@ -10,6 +10,7 @@ from collections.abc import Callable
 import pytest
 from fuzz.faces import Answer
 from security import ask, both_faces, make_app
+from socket_edge import Socket
 from werkzeug.datastructures import WWWAuthenticate
 
 from asyncflask import (
@@ -22,6 +23,7 @@ from asyncflask import (
     request,
     send_file,
     url_for,
+    websocket,
 )  # fmt: skip
 
 UNSAFE = {"cr": "a\rX-Evil: 1", "lf": "a\nX-Evil: 1", "crlf": "a\r\nX-Evil: 1", "nul": "a\0X-Evil: 1"}
@@ -154,7 +156,28 @@ def test_header_that_is_not_latin_1(case: Case, face: str) -> None:
     assert answer.status == 500 or face == "wsgi"
 
 
-def test_early_hints_and_events_refuse_them() -> None:
+@pytest.mark.parametrize("bad", list(UNSAFE.values()))
+async def test_what_goes_before_and_after_the_response_refuses_them(bad: str) -> None:
+    """Early hints, and the headers of a websocket's handshake. (Trailers: tests/test_early_hints.py)"""
+    app = make_app()
+    raised = []
+
+    @app.websocket("/")
+    async def talk() -> None:
+        for pair in ((bad, "value"), ("X-Name", bad)):
+            with pytest.raises(ValueError):
+                await websocket.accept(headers=[pair])
+            raised.append(pair)
+
+    async with app.test_request_context("/"):
+        with pytest.raises(ValueError):
+            await request.send_early_hints([bad])
+    async with Socket(app):
+        pass
+    assert len(raised) == 2
+
+
+def test_events_refuse_them() -> None:
     for bad in "\r\n":
         for field in ("event", "id"):
             with pytest.raises(ValueError):

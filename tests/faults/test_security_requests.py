@@ -134,16 +134,25 @@ def test_json_that_is_none(face: str, body: bytes) -> None:
 # Heads. CVE-2025-14550, fault 16
 
 
+# So long that copying what was joined before, at each header, costs more than all else.
+VALUE = "v" * 100
+COOKIE = f"a={VALUE}"
+
+
+def make_headers(count: int) -> list[tuple[bytes, bytes]]:
+    return [(b"x-name", VALUE.encode())] * count + [(b"cookie", COOKIE.encode())] * count
+
+
 def make_head(count: int) -> dict[str, t.Any]:
     scope = make_scope("GET", "/", ())
-    scope["headers"] = [(b"x-name", b"value")] * count + [(b"cookie", b"a=1")] * count
+    scope["headers"] = make_headers(count)
     return scope
 
 
 def test_environ_of_many_equal_headers() -> None:
     environ = build_environ(make_head(10_000), io.BytesIO())
-    assert environ["HTTP_X_NAME"] == ",".join(["value"] * 10_000)
-    assert environ["HTTP_COOKIE"] == "; ".join(["a=1"] * 10_000)
+    assert environ["HTTP_X_NAME"] == ",".join([VALUE] * 10_000)
+    assert environ["HTTP_COOKIE"] == "; ".join([COOKIE] * 10_000)
     assert is_linear(lambda size: build_environ(make_head(size), io.BytesIO()))
     assert len(build_scope(environ)["headers"]) == 2
 
@@ -162,10 +171,9 @@ def test_many_equal_headers_take_linear_time(looks: t.Callable[[], object]) -> N
     app.add_url_rule("/", "look", lambda: str(looks())[:10])
 
     def send(count: int) -> None:
-        headers = [(b"x-name", b"value")] * count + [(b"cookie", b"a=1")] * count
-        assert ask("asgi", app, "/", *headers).status == 200
+        assert ask("asgi", app, "/", *make_headers(count)).status == 200
 
-    assert is_linear(send, 10_000)
+    assert is_linear(send)
 
 
 @both_faces

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import socket
+import struct
+
 import pytest
 from fault_servers import MIB, STYLES, FaultServer, chunk, flood, new_id, read_answer
 
@@ -18,6 +21,17 @@ def test_01_disconnect_mid_body(server: FaultServer, style: str) -> None:
     seen = [event.split()[0] for event in server.events(who)]
     # For an async view the body is read before it begins: it never does.
     assert seen == (["pid", "raised", "teardown"] if style == "sync" else ["teardown"])
+    assert who not in server.read_log()
+
+
+def test_01_reset_mid_body(server: FaultServer) -> None:
+    """The same of a client that resets its connection, where reading gives an OSError."""
+    who = new_id()
+    with server.send("POST", f"/read/sync?id={who}", "Content-Length: 1000", body=b"x" * 10) as wire:
+        server.wait_for(who, "pid")  # a reset takes away what the server has not read
+        wire.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    server.check_torn_down(who, "NoneType", "ClientDisconnected")
+    assert "raised ClientDisconnected" in server.events(who)
     assert who not in server.read_log()
 
 
@@ -54,14 +68,22 @@ def test_06_chunked_without_an_end_flows(server: FaultServer, style: str) -> Non
     assert server.resident(f"{who}-before") - before < 16 * MIB
 
 
+UPLOADS = {
+    "declared": (f"Content-Length: {10 * GIB}", bytes),  # more than MAX_CONTENT_LENGTH
+    "chunked": ("Transfer-Encoding: chunked", lambda size: chunk(bytes(size))),
+}
+
+
+@pytest.mark.parametrize("framing", UPLOADS)
 @pytest.mark.parametrize("style", STYLES)
-def test_17_upload_that_nobody_reads(server: FaultServer, style: str) -> None:
+def test_17_upload_that_nobody_reads(server: FaultServer, style: str, framing: str) -> None:
     """10 GiB: the client is held back, memory stays flat; the view answers all the same."""
     who = new_id()
-    with server.send("POST", f"/unread/{style}?id={who}", f"Content-Length: {10 * GIB}", body=bytes(1000)) as wire:
+    header, make = UPLOADS[framing]
+    with server.send("POST", f"/unread/{style}?id={who}", header, body=make(1000)) as wire:
         server.wait_for(who, "pid")
         before = server.resident(who)
-        assert flood(wire, bytes(MIB), 256 * MIB) < 64 * MIB
+        assert flood(wire, make(MIB), 256 * MIB) < 64 * MIB
         assert server.resident(who) - before < 16 * MIB
         server.release(who)
         answer = read_answer(wire, "POST")

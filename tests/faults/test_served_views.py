@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import h11
 import pytest
-from contract_message import make_question
+from contract_message import Answer, make_question
 from contract_wire import Closed, Wire
 from fault_servers import STYLES, TYPE, FaultServer, new_id, read_answer
 
@@ -31,14 +32,32 @@ def test_04_disconnect_during_a_stream_wsgi(wsgi_server: FaultServer) -> None:
     check_stream_is_closed(wsgi_server, "sync")
 
 
-def check_stream_is_closed(server: FaultServer, style: str) -> None:
+@pytest.mark.parametrize("style", STYLES)
+def test_04_disconnect_between_two_pieces(asgi_server: FaultServer, style: str) -> None:
+    """The generator is at a `yield`, where no cancellation reaches it: its piece waits for the client."""
+    check_stream_is_closed(asgi_server, style, "flood", bytes(1000))
+
+
+def test_04_disconnect_of_a_websocket_that_only_sends(asgi_server: FaultServer) -> None:
+    """Nobody receives, and no `send` waits for a client that has left: others are answered, and the view ends."""
+    who = new_id()
+    upgrade = ("Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13")
+    with asgi_server.send("GET", f"/flood/socket?id={who}", *upgrade, f"Sec-WebSocket-Key: {'A' * 22}==") as wire:
+        received = b""
+        while b"x" * 1000 not in received:
+            received += wire.recv(10_000)
+    assert asgi_server.get("/ping").text == "pong"
+    asgi_server.wait_for(who, "closed")
+
+
+def check_stream_is_closed(server: FaultServer, style: str, kind: str = "endless", begin: bytes = b"piece") -> None:
     """The generator is closed within a second, its context alive in `finally`."""
     who = new_id()
-    with server.send("GET", f"/endless/{style}?id={who}") as wire:
+    with server.send("GET", f"/{kind}/{style}?id={who}") as wire:
         received = b""
-        while b"piece" not in received:
-            received += wire.recv(1000)
-    server.wait_for(who, f"closed /endless/{style} with context", 2)  # the machine may be busy
+        while begin not in received:
+            received += wire.recv(10_000)
+    server.wait_for(who, f"closed /{kind}/{style} with context", 2)  # the machine may be busy
 
 
 @pytest.mark.parametrize("style", STYLES)
@@ -53,36 +72,43 @@ def test_09_a_teardown_raises(server: FaultServer, style: str) -> None:
 
 @pytest.mark.parametrize("style", STYLES)
 def test_10_after_request_raises(server: FaultServer, style: str) -> None:
-    check_plain_500(server, style, "after_request")
+    check_plain_500(server, f"/plain/{style}", "after_request")
 
 
 @pytest.mark.parametrize("style", STYLES)
 def test_12_an_error_handler_raises(server: FaultServer, style: str) -> None:
-    check_plain_500(server, style, "handler")
+    check_plain_500(server, f"/plain/{style}", "handler")
 
 
-@pytest.mark.parametrize("place", ["open_session", "save_session"])
+@pytest.mark.parametrize("place", ["load", "save"])
 @pytest.mark.parametrize("style", STYLES)
 def test_23_the_session_store_dies(server: FaultServer, style: str, place: str) -> None:
-    answer = check_plain_500(server, style, place)
+    """No half cookie: of a session that was not saved the client hears nothing."""
+    changes = {"load": "", "save": "&change=1"}[place]
+    cookies = {"load": [("Cookie", f"session={'a' * 43}")], "save": []}[place]
+    path = f"/stored/plain/{style}"
+    sound = server.get(f"{path}?id={new_id()}{changes}", cookies)
+    assert (sound.status, bool(sound.get("Set-Cookie"))) == (200, place == "save")
+    answer = check_plain_500(server, path, f"{place}{changes}", cookies)
     assert answer.get("Set-Cookie") is None
 
 
+@pytest.mark.parametrize("place", ["open_session", "before_request"])
 @pytest.mark.parametrize("style", STYLES)
-def test_36_a_request_hook_raises(server: FaultServer, style: str) -> None:
-    check_plain_500(server, style, "before_request")
+def test_36_a_request_hook_raises(server: FaultServer, style: str, place: str) -> None:
+    check_plain_500(server, f"/plain/{style}", place)
 
 
-def check_plain_500(server: FaultServer, style: str, place: str):
-    """One answer, one teardown, one entry of the log; the connection's next request is a request like any other."""
+def check_plain_500(server: FaultServer, path: str, place: str, headers: Sequence[tuple[str, str]] = ()) -> Answer:
+    """One answer, which is ours and not what a server has for an error, one teardown, and an entry of the log."""
     who = new_id()
     wire = Wire.connect(server.port)
     with wire.sock:
-        answer = wire.ask(make_question("GET", f"/plain/{style}?id={who}&fail={place}"))
-    assert answer.status == 500 and "Internal Server Error" in answer.text
-    assert who not in answer.text
+        answer = wire.ask(make_question("GET", f"{path}?id={who}&fail={place}", headers))
+    assert (answer.status, answer.get("Content-Type")) == (500, "text/html; charset=utf-8")
+    assert "<title>500 Internal Server Error</title>" in answer.text and who not in answer.text
     server.check_torn_down(who, "LookupError")
-    server.poll(lambda: who in server.read_log())
+    server.poll(lambda: f"fails for {who}" in server.read_log())
     assert server.get("/ping").text == "pong"
     return answer
 
@@ -90,14 +116,17 @@ def check_plain_500(server: FaultServer, style: str, place: str):
 @pytest.mark.parametrize("style", STYLES)
 @pytest.mark.parametrize("length", ["", "&length=100"], ids=["chunked", "length"])
 def test_11_a_stream_raises_after_its_start(server: FaultServer, style: str, length: str) -> None:
-    """The connection is aborted, never a clean end; the error is logged."""
+    """The connection is aborted, never a clean end; the error is logged, over ASGI by us."""
     who = new_id()
+    line = f"Exception on /break/{style} [GET]"
+    logged = server.read_log().count(line)
     with (
         server.send("GET", f"/break/{style}?id={who}{length}") as wire,
         pytest.raises((h11.RemoteProtocolError, Closed)),
     ):
         read_answer(wire)
     server.poll(lambda: f"broken for {who}" in server.read_log())
+    assert server.read_log().count(line) == logged + (server.face == "asgi")
     assert server.get("/ping").text == "pong"
 
 
