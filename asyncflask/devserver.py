@@ -66,7 +66,8 @@ class DevServer(Server):
             if self.deadline is not None:
                 self.deadline.cancel()
         if self.lifespan.should_exit and not self.started:
-            raise SystemExit(STARTUP_FAILURE)  # it is logged; under the reloader this ends but the server's thread
+            # It is logged; under the reloader this ends but the server's thread.
+            raise SystemExit(STARTUP_FAILURE)  # pragma: no cover  # later versions of uvicorn do so by themselves
 
     def _is_worth_telling(self, record: logging.LogRecord) -> bool:
         """What is cancelled at the end, such as a stream, is no error of the application."""

@@ -144,6 +144,15 @@ class Exchange:
         await self.send({"type": "http.response.body", "body": piece, "more_body": True})
         self.sending = False
 
+    async def _send_until_gone(self, piece: bytes, watch: Watch) -> None:
+        """A server's `send` may go on waiting for a client that has left: gunicorn's does so for three seconds."""
+        with cancel_scope() as scope:
+            watch.on_gone = scope.cancel
+            try:
+                await self._send_piece(piece)
+            finally:
+                watch.on_gone = None
+
     async def _send_last(self, piece: bytes) -> None:
         """Outside of the request's context (see `serve`)."""
         self.sending = True
@@ -218,7 +227,7 @@ class Exchange:
             watch = self._watch()
             await self._send_start(start)
             while piece is not _END and not watch.is_gone:
-                await self._send_piece(count(piece))
+                await self._send_until_gone(count(piece), watch)
                 piece = _END if count.is_complete() else await ctx.call(step)
                 await ctx.go(LOOP)
             if not watch.is_gone:

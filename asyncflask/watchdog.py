@@ -13,6 +13,7 @@ import threading
 import time
 import traceback
 import typing as t
+from itertools import takewhile
 from types import FrameType
 
 from .dispatch import handle
@@ -100,14 +101,14 @@ def _count_frames(frame: FrameType, import_name: str) -> int | None:
     """How many frames there are from the view on, or from other code of the user's; None, which is all, without any."""
     from .hints import Place
 
-    count = None
-    for number, (caller, _) in enumerate(traceback.walk_stack(frame), 1):
-        code = caller.f_code
-        if code is handle.__code__ or code.co_filename.endswith(_LOOPS):  # what stands before has started it
-            break
-        if Place(caller, caller.f_lasti).is_of_user(import_name):
-            count = number
-    return count
+    callers = takewhile(_has_been_started, (caller for caller, _ in traceback.walk_stack(frame)))
+    places = enumerate((Place(caller, caller.f_lasti) for caller in callers), 1)
+    return max((number for number, place in places if place.is_of_user(import_name)), default=None)
+
+
+def _has_been_started(caller: FrameType) -> bool:
+    """Whether it stands behind what begins requests and tasks."""
+    return caller.f_code is not handle.__code__ and not caller.f_code.co_filename.endswith(_LOOPS)
 
 
 def _find_endpoint(frame: FrameType | None) -> str | None:

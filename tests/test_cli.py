@@ -44,10 +44,10 @@ def clean_environ(monkeypatch):
         del os.environ[name]
 
 
-def run_module(folder, *arguments, **environ):
+def run_module(folder, *arguments, module="asyncflask", **environ):
     """`python -m asyncflask` in a folder."""
     return subprocess.run(
-        [sys.executable, "-m", "asyncflask", *arguments],
+        [sys.executable, "-m", module, *arguments],
         cwd=folder,
         env={**os.environ, "PYTHONPATH": str(ROOT), **environ},
         capture_output=True,
@@ -135,6 +135,22 @@ class TestModule:
             f"Werkzeug {werkzeug}",
         ):
             assert part in done.stdout
+
+    def test_version_of_a_checkout(self, runner, monkeypatch):
+        known = importlib.metadata.version
+
+        def version(name):
+            if name == "asyncflask":
+                raise importlib.metadata.PackageNotFoundError(name)
+            return known(name)
+
+        monkeypatch.setattr(importlib.metadata, "version", version)
+        assert "asyncflask (not installed), as Flask 3.1.3" in runner.invoke(cli_module.cli, ["--version"]).output
+
+    def test_the_module_of_the_commands_is_one(self, folder):
+        """As `python -m flask.cli`."""
+        done = run_module(folder, "--app", "shop", "routes", module="asyncflask.cli")
+        assert (done.returncode, "Endpoint" in done.stdout) == (0, True), done.stderr
 
 
 class TestAsyncCommands:
@@ -306,6 +322,23 @@ class TestFlaskGroup:
         result = runner.invoke(cli_module.cli, ["missing"])
         assert result.exit_code == 2
         assert "FLASK_APP" in result.stderr
+
+    def test_without_the_commands_of_its_own(self, app):
+        group = FlaskGroup(create_app=lambda: app, add_default_commands=False)
+        assert not group.commands
+
+    def test_an_application_that_the_caller_has_found(self, runner, app):
+        app.add_url_rule("/found", "found", print)
+        assert "/found" in runner.invoke(FlaskGroup(), ["routes"], obj=ScriptInfo(create_app=lambda: app)).output
+
+    def test_a_context_that_is_there_is_not_pushed_again(self, runner, app):
+        downs = []
+        app.teardown_appcontext(lambda error: downs.append(error))
+        app.cli.command("name")(lambda: click.echo(g.name))
+        with app.app_context():
+            g.name = "the caller's"
+            assert runner.invoke(FlaskGroup(create_app=lambda: app), ["name"]).output == "the caller's\n"
+            assert downs == []
 
     def test_debug_is_in_the_environment_while_a_factory_runs(self, runner):
         def create_app():

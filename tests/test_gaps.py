@@ -10,6 +10,7 @@ import typing as t
 from contextvars import copy_context
 from importlib.machinery import ModuleSpec
 from pathlib import Path
+from signal import SIGINT, getsignal, signal as handle_signal
 from types import ModuleType
 
 import click
@@ -29,9 +30,11 @@ from asyncflask import (
     appcontext_pushed,
     appcontext_tearing_down,
     copy_current_app_context,
+    devserver,
     g,
     has_app_context,
     has_request_context,
+    reloading,
     request,
     session,
     stream_with_context,
@@ -496,6 +499,32 @@ def test_workers_need_what_they_can_be_told() -> None:
         run_workers(ScriptInfo(create_app=lambda: Flask("x")), 2, "127.0.0.1", 0, None)
     with pytest.raises(click.UsageError, match="certificate in files"):
         run_workers(ScriptInfo("x"), 2, "127.0.0.1", 0, object())
+
+
+def test_interrupts_that_others_handle_stay_theirs() -> None:
+    """The parent of a reloaded process has its own way with them only where Python's is in place."""
+
+    def handle(*args: object) -> None: ...
+
+    before = handle_signal(SIGINT, handle)
+    try:
+        reloading._be_patient_with_child()
+        assert getsignal(SIGINT) is handle
+    finally:
+        handle_signal(SIGINT, before)
+
+
+def test_a_change_before_there_is_a_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The child ends at once: nothing is there to be shut down, or to be waited for."""
+
+    def notice(*others: t.Any) -> t.NoReturn:
+        raise SystemExit(reloading.CHANGED)
+
+    monkeypatch.setattr(reloading, "_run_with_reloader", notice)
+    monkeypatch.setattr(devserver, "exit_later", lambda status: pytest.fail("it waits"))
+    with pytest.raises(SystemExit) as ended:
+        reloading._serve_until_change(lambda: pytest.fail("it begins"), None, reloading.ReloaderLoop, {})
+    assert ended.value.code == reloading.RELOAD
 
 
 def test_file_of_a_socket(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

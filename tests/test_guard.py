@@ -40,6 +40,7 @@ FINE = {
     "awaits": "async def test_it(): await asyncio.sleep(0.2)",
     "sleeps in a thread": "async def test_it(): await asyncio.to_thread(time.sleep, 0.2)",
     "others compute": "async def test_it(): await asyncio.to_thread(sum, range(10_000_000))",
+    "imports": "async def test_it(): import slow_to_import",
     "says that it sleeps": "@pytest.mark.blocks_loop('why')\nasync def test_it(): time.sleep(0.3)",
     "says that it leaves tasks": "@pytest.mark.leaves_tasks('why')" + textwrap.dedent(TASK),
     "in a context": "async def test_it():\n    with Flask('x').test_request_context(): await asyncio.sleep(0)",
@@ -63,6 +64,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """What is said of each case; they run in one session of pytest."""
     folder = tmp_path_factory.mktemp("guarded")
     (folder / "pytest.ini").write_text(INI)
+    (folder / "slow_to_import.py").write_text("sum(range(30_000_000))\n")
     pieces = (textwrap.dedent(code).replace("test_it", f"test_{at}") for at, code in enumerate(CASES.values()))
     (folder / "test_them.py").write_text(START + "\n".join(pieces))
     subprocess.run(

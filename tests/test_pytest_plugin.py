@@ -11,7 +11,8 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 MANUAL = ROOT / "docs" / "testing.md"
 FILE = re.compile(r"^<!-- file: (\w+)\.py -->\n```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-KEPT = {name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")}  # else these count as untested
+# Of coverage, for which the fixtures would be untested otherwise.
+KEPT = {name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")}
 NAMED = 'pytest_plugins = ["asyncflask.pytest_plugin"]\n'
 APP = """
 import pytest

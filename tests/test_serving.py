@@ -335,6 +335,7 @@ class TestReloader:
         server.wait_until((200, "one"))
         rewrite(tmp_path / "shop.py", "nothing = 1")
         server.wait_for("'shop' holds neither")
+        assert server.get()[0] == 500  # by now it watches the files
         rewrite(tmp_path / "shop.py", SHOP)
         server.wait_until((200, "one"))
 

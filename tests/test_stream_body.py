@@ -95,10 +95,11 @@ async def test_view_begins_before_the_body_is_there(app: Flask) -> None:
 
 
 @pytest.mark.parametrize("chunked", [False, True])
+@pytest.mark.parametrize("host", [[], [("Host", "localhost")]], ids=["no host", "host"])  # which is matched fast
 @pytest.mark.parametrize("pieces", [[b""], [b"abc"], [b"a" * 100, b"", b"b" * 100], [b"x" * 200_000]])
-async def test_every_size_of_body(app: Flask, pieces: list[bytes], chunked: bool) -> None:
+async def test_every_size_of_body(app: Flask, pieces: list[bytes], host: t.Any, chunked: bool) -> None:
     add(app, count_chunks)
-    answer = await post(app, "/", *pieces, chunked=chunked)
+    answer = await post(app, "/", *pieces, chunked=chunked, headers=host)
     assert sum(answer.json["sizes"]) == sum(map(len, pieces))
     assert max(answer.json["sizes"], default=0) <= 64 * KIB
 

@@ -828,8 +828,11 @@ def test_a_task_that_never_ends_keeps_no_process(app: Flask, caplog: pytest.LogC
 def test_a_task_is_cancelled_by_the_end_of_the_run() -> None:
     tasks = []
 
+    async def forever() -> None:
+        await trio.sleep_forever()
+
     async def main() -> None:
-        tasks.append(current_loop().create_task(t.cast(t.Any, trio.sleep_forever())))
+        tasks.append(current_loop().create_task(forever()))
         await trio.sleep(0.01)
         assert not tasks[0].done()
 

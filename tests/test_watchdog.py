@@ -98,6 +98,25 @@ async def test_a_stack_without_the_users_code_is_whole(watchdog, caplog):
     assert "base_events.py" in caplog.messages[0]
 
 
+async def test_a_long_hold_is_told_of_once_and_at_its_end(watchdog, caplog):
+    hold_the_loop(1.3)
+    await wait_until(lambda: len(caplog.records) == 2)
+    assert "has been held for more than 50 ms" in caplog.messages[0]
+    assert int(re.search(r"was held for (\d+) ms", caplog.messages[1])[1]) >= 1200
+
+
+async def test_a_loop_that_only_waits_is_not_blamed(app, caplog):
+    """It answers late where other threads, or other processes, keep it from running."""
+
+    class Starved:
+        def call_soon_threadsafe(self, call): ...
+
+    watchdog = Watchdog(app, Starved(), 0.1)
+    await asyncio.sleep(0.3)
+    watchdog.stop()
+    assert not caplog.records
+
+
 async def test_stops(app, caplog):
     watchdog = Watchdog(app, asyncio.get_running_loop(), 0.05)
     watchdog.stop()

@@ -12,13 +12,13 @@ import threading
 import time
 import tracemalloc
 import typing as t
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
 import flask
 import pytest
 from edge import Exchange, get, post, wait_until
 
-from asyncflask import Flask, has_app_context, has_request_context, request
+from asyncflask import Flask, Response, has_app_context, has_request_context, request, stream_with_context
 
 STYLES = ("sync", "async")
 HOST = [("Host", "localhost")]
@@ -99,6 +99,50 @@ async def test_08_cancelled_error_in_each_hook(app: Flask, place: str, style: st
     assert not has_app_context() and not has_request_context()
 
 
+# Streams
+
+
+@pytest.mark.parametrize("style", STYLES)
+async def test_04_a_send_that_waits_on_for_one_who_has_left(app: Flask, style: str) -> None:
+    """The server's, which nobody ends: the stream does not wait with it."""
+    closed: list[str] = []
+    waits = asyncio.Event()
+
+    @app.get("/sync")
+    def view() -> Response:
+        def pieces() -> Iterator[bytes]:
+            try:
+                while True:
+                    yield b"piece"
+            finally:
+                closed.append(request.path)
+
+        return Response(stream_with_context(pieces()))
+
+    @app.get("/async")
+    async def async_view() -> Response:
+        async def pieces() -> AsyncIterator[bytes]:
+            try:
+                while True:
+                    yield b"piece"
+            finally:
+                closed.append(request.path)
+
+        return Response(stream_with_context(pieces()))
+
+    async def send(message: t.Any) -> None:
+        if message["type"] == "http.response.body":
+            waits.set()
+            await asyncio.Event().wait()
+
+    exchange = Exchange(path=f"/{style}", headers=HOST)
+    task = asyncio.create_task(app(exchange.scope, exchange.receive, send))
+    await waits.wait()
+    exchange.left.set()
+    await asyncio.wait_for(task, 5)
+    assert closed == [f"/{style}"]
+
+
 # JSON
 
 
@@ -155,7 +199,8 @@ async def test_15_an_integer_of_5_000_digits(style: str, text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["NaN", "[-Infinity, Infinity]", r'"\ud800"', r'{"\udfff": 1}', "1e400", '"\udcff"', "\ufeff[1]"]
+    "text",
+    ["NaN", "[-Infinity, Infinity]", r'"\ud800"', r'{"\udfff": 1}', "1e400", '"\udcff"', '["\udcff"]', "\ufeff[1]"],
 )
 async def test_15_nan_and_lone_surrogates_are_as_flasks(text: str) -> None:
     import asyncflask
