@@ -40,7 +40,7 @@ from asyncflask import (
     stream_with_context,
     websocket,
 )
-from asyncflask.body import AsyncInput, BodyStream, DeclaredInput, LimitedBody
+from asyncflask.body import AsyncInput, DeclaredInput, LimitedBody, MemoryBody, make_streamed
 from asyncflask.cli import ScriptInfo
 from asyncflask.debugger import Debugger
 from asyncflask.debughelpers import FormDataRoutingRedirect
@@ -108,7 +108,7 @@ def test_server_of_an_environ(environ: dict[str, t.Any], server: tuple[str, int 
 def test_bodies_are_files_to_read() -> None:
     empty = io.BytesIO()
     bodies = [LimitedBody(empty, 5), AsyncInput(empty, False), DeclaredInput.__new__(DeclaredInput)]
-    for body in (*bodies, BodyStream.__new__(BodyStream)):
+    for body in (*bodies, make_streamed(MemoryBody())):
         assert body.readable()
 
 

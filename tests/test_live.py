@@ -369,11 +369,15 @@ class TestDashboard:
         client = app.async_test_client()
         async with seat(app, "Ann") as ann, client.stream("GET", "/dashboard/numbers") as stream:
             assert stream.headers["Content-Type"].startswith("text/event-stream")
-            await ann.send_json(type="say", id="m-1", text="Tea?")
-            await hear(ann, "message")
-            seen = [await next_event(stream, "pulse") for _ in range(3)]
-        assert max(pulse["per_second"] for pulse in seen) > 0
-        assert (seen[-1]["people"], seen[-1]["watchers"], seen[-1]["worker"] > 0) == (1, 1, True)
+            seen = {"per_second": 0}
+            for number in range(100):  # on a busy machine the beat after a message may be missed
+                if seen["per_second"]:
+                    break
+                await ann.send_json(type="say", id=f"m-{number}", text="Tea?")
+                await hear(ann, "message")
+                seen = await next_event(stream, "pulse")
+        assert seen["per_second"] > 0
+        assert (seen["people"], seen["watchers"], seen["worker"] > 0) == (1, 1, True)
         await wait_until(lambda: app.extensions["pulse"].watchers == 0)
 
     async def test_what_is_said_in_all_rooms(self, app):
