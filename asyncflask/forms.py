@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from functools import cached_property, partial
 from io import BytesIO
 from tempfile import SpooledTemporaryFile
+from urllib.parse import parse_qsl, quote
 
 from werkzeug.datastructures import FileStorage, Headers, MultiDict
 from werkzeug.exceptions import RequestEntityTooLarge
@@ -28,6 +29,7 @@ from .body import BodyStream
 # Lines should end in CR LF; CR or LF alone are common enough. Spaces may follow a boundary (RFC 2046 5.1.1).
 _BLANK_LINE = re.compile(rb"\r\n\r\n|\n\n|\r\r\n?")
 _CONTINUATION = re.compile(rb"(?:\r\n|[\r\n])[ \t]")
+_NO_UTF_8 = re.compile("[\udc80-\udcff]+")
 _SPACES = b" \t\v\f"
 _MOST_SPACES = 512
 _BOUNDARY_END = re.compile(rb"--|[ \t\v\f]{0,%d}(?:\r\n|[\r\n])" % _MOST_SPACES)
@@ -217,6 +219,11 @@ def _parse_headers(block: bytes) -> Headers:
     return Headers([(name.strip(" \t"), value.strip(" \t")) for name, _, value in fields])
 
 
+def _quote_invalid(text: str) -> str:
+    """Bytes that are no UTF-8 stay percent-encoded. Werkzeug asks a function about each, which a flood would use."""
+    return text if text.isascii() else _NO_UTF_8.sub(lambda found: quote(found[0], "", errors="surrogateescape"), text)
+
+
 def _make_head(headers: Headers) -> Field | File:
     disposition = headers.get("Content-Disposition")
     if disposition is None:
@@ -227,7 +234,13 @@ def _make_head(headers: Headers) -> Field | File:
 
 
 class FormParser(FormDataParser):
-    """Werkzeug's parser of forms, but for how multipart ones are taken apart."""
+    """Werkzeug's parser of forms, but for how multipart ones are taken apart, and bytes that are no UTF-8."""
+
+    def _parse_urlencoded(
+        self, stream: t.IO[bytes], mimetype: str, content_length: int | None, options: dict[str, str]
+    ) -> t.Any:
+        fields = parse_qsl(stream.read().decode(), keep_blank_values=True, errors="surrogateescape")
+        return stream, self.cls([(_quote_invalid(name), _quote_invalid(value)) for name, value in fields]), self.cls()
 
     def _parse_multipart(
         self, stream: t.IO[bytes], mimetype: str, content_length: int | None, options: dict[str, str]

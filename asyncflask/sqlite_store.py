@@ -117,7 +117,7 @@ def _begin_all_after_fork() -> None:
         store._begin_after_fork()
 
 
-if hasattr(os, "register_at_fork"):
+if hasattr(os, "register_at_fork"):  # pragma: no branch  # Windows has none
     os.register_at_fork(after_in_child=_begin_all_after_fork)
 
 
@@ -151,7 +151,7 @@ def _turn_on_wal(connection: sqlite3.Connection) -> None:
         except sqlite3.OperationalError as error:
             if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or monotonic() > deadline:
                 raise
-            sleep(0.01)
+            sleep(0.01)  # pragma: no cover  # a race of processes
 
 
 def _load(connection: sqlite3.Connection, key: str, now: float) -> bytes | None:

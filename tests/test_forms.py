@@ -338,3 +338,13 @@ async def test_pieces_of_a_loaded_body_are_let_go_one_by_one() -> None:
     taken = stream.take_pieces()
     assert b"".join(taken) == b"aaa" + b"b" * 5000
     assert stream.read() == b""
+
+
+@given(st.lists(st.sampled_from([b"a", b"=", b"&", b"%", b"%ff", b"%C3%A9", b"%C3", b"%ED%B2%80", b"+", b"%00", b"z"])))
+def test_urlencoded_forms_are_werkzeugs(pieces: list[bytes]) -> None:
+    body = b"".join(pieces)
+    theirs, ours = (
+        parser().parse(io.BytesIO(body), "application/x-www-form-urlencoded", len(body))[1]
+        for parser in (FormDataParser, FormParser)
+    )
+    assert list(ours.items(multi=True)) == list(theirs.items(multi=True))

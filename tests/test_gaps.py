@@ -32,6 +32,7 @@ from asyncflask import (
     copy_current_app_context,
     devserver,
     g,
+    got_request_exception,
     has_app_context,
     has_request_context,
     reloading,
@@ -335,6 +336,26 @@ async def test_debugger_that_runs_no_code_shows_the_error(app: Flask) -> None:
 
 
 # Contexts
+
+
+def test_error_of_a_stream_is_signalled(app: Flask) -> None:
+    """Over ASGI; under WSGI it is the server's, as with Flask."""
+    error, seen = ValueError("amid the stream"), []
+
+    @app.get("/")
+    async def view() -> t.Any:
+        async def pieces() -> t.Any:
+            yield "piece"
+            raise error
+
+        return pieces()
+
+    def note(sender: Flask, exception: Exception, **more: t.Any) -> None:
+        seen.append(exception)
+
+    with got_request_exception.connected_to(note, app), pytest.raises(ValueError, match="amid the stream"):
+        assert app.test_client(face="asgi").get("/").data
+    assert seen == [error]
 
 
 @FACES
