@@ -7,6 +7,7 @@ import re
 from functools import cache
 from pathlib import Path
 
+import fault_results
 import pytest
 
 TESTS = Path(__file__).parent.parent
@@ -62,6 +63,31 @@ def test_numbered_tests_are_in_the_row_of_their_number(path: Path) -> None:
     for test in names_in(path):
         if number := re.match(r"test_(\d\d)_", test):
             assert (f"faults/{path.name}", test) in ROWS[str(int(number[1]))]
+
+
+def test_results_are_of_each_row(tmp_path: Path) -> None:
+    """Of a run in which each test passed on uvicorn, but for one that failed there too."""
+    rows = fault_results.read_rows(TABLE)
+    names = sorted({name for tests in rows.values() for name in tests})
+    cases = "".join(
+        f'<testcase classname="{name.rpartition(".")[0]}" name="{name.rpartition(".")[2]}[uvicorn-h11]">'
+        f"{'<failure/>' * (number == 0)}</testcase>"
+        for number, name in enumerate(names)
+    )
+    path = tmp_path / "junit.xml"
+    suite = '<testsuite timestamp="2026-01-01T00:00:00" tests="9" failures="1" errors="0">'
+    path.write_text(f"<testsuites>{suite}{cases}</testsuite></testsuites>")
+    page = fault_results.make_page(TABLE, path)
+    lines = [line for line in page.splitlines() if line.startswith("| ")][1:]
+    assert [line.split("|")[1].strip() for line in lines] == list(ROWS)
+    for line, tests in zip(lines, rows.values(), strict=True):
+        assert line.split("|")[3].strip() == ("1 failed" if names[0] in tests else str(len(tests)))
+
+
+def test_the_page_of_results_has_each_row() -> None:
+    lines = [line for line in fault_results.PAGE.read_text("utf-8").splitlines() if line.startswith("| ")][1:]
+    assert [line.split("|")[1].strip() for line in lines] == list(ROWS)
+    assert "failed |" not in "".join(lines)
 
 
 @pytest.mark.parametrize("number", NUMBERS)

@@ -1,4 +1,4 @@
-"""What a run of the tests showed of each fault on each server: `python -m tests.faults.results JUNIT_FILE`.
+"""What a run of the tests showed of each fault on each server: `python -m tests.faults.fault_results JUNIT_FILE`.
 
 JUNIT_FILE is what `pytest --junitxml=JUNIT_FILE` wrote. Writes docs/reliability-results.md.
 """
@@ -33,7 +33,7 @@ HEAD = """\
 # Each fault on each server
 
 How many tests of each row passed there in one run of the suite. What a server cannot show, and why, says
-[reliability.md](reliability.md). Written by `tests/faults/results.py`.
+[reliability.md](reliability.md). Written by `tests/faults/fault_results.py`.
 
 """
 Outcomes = dict[str, Counter[str]]  # column -> outcome -> count
