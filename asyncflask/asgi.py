@@ -27,12 +27,13 @@ async def _serve_http(app: Flask, scope: Scope, receive: Receive, send: Send) ->
     headers = dict(scope["headers"])
     if len(headers) != len(scope["headers"]):
         headers = _join_repeated(scope["headers"])
-    plan = app._plans[None]  # which checks the configuration, before anything is read from it
     reader = stream = refusal = ctx = request = None
     if scope["method"] not in BODILESS_METHODS or b"content-length" in headers or b"transfer-encoding" in headers:
+        _ = app._plans[None]  # the first plan checks the configuration, before anything is read from it
         reader = BodyReader(receive, app.config["BODY_TIMEOUT"])
         stream, refusal = await _begin_body(app, reader, headers.get(b"content-length"))
     try:
+        plan = app._plans[None]
         if plan.is_wrapped:
             ctx = RequestContext(app, build_environ(scope, stream or BytesIO()))
         else:

@@ -45,7 +45,7 @@ class Connection:
         # ASGI 2.4: a `send` to a client that has left raises. Before, only `receive` told.
         self._tells_senders: bool = _spec_version(scope) >= (2, 4)
         self._sends_alone: bool = False
-        self._turn: float = 0.0  # when a sender last gave the loop a turn
+        self._turn: float = monotonic()  # when one who sent or received last gave the loop a turn
         self._ahead: _Ahead | None = None
 
     async def accept(self, headers: Iterable[tuple[bytes, bytes]], subprotocol: str | None) -> bool:
@@ -66,6 +66,7 @@ class Connection:
         while True:
             self._check()
             message = await self._wait_for_message()
+            self._turn = monotonic()
             if message["type"] == "websocket.receive":
                 text: str | None = message.get("text")
                 data: str | bytes = message["bytes"] if text is None else text
@@ -78,10 +79,11 @@ class Connection:
     async def send(self, data: str | bytes) -> None:
         self._check()
         key = "text" if isinstance(data, str) else "bytes"
-        await self._pass_on({"type": "websocket.send", key: data})
         if monotonic() - self._turn > LONGEST_TURN:  # a server's `send` need not wait, to one who has left least of all
-            await pause()
+            await pause()  # before it: who is cancelled here has sent nothing
             self._turn = monotonic()
+            self._check()
+        await self._pass_on({"type": "websocket.send", key: data})
         if not (self._tells_senders or self._receiving):
             self._listen_ahead()
 

@@ -8,6 +8,8 @@ import os
 import typing as t
 from contextlib import contextmanager
 from datetime import timedelta
+from decimal import Decimal
+from numbers import Integral, Real
 from types import ModuleType, NoneType
 
 from werkzeug.utils import import_string
@@ -204,31 +206,45 @@ DEFAULT_CONFIG: dict[str, t.Any] = {
     "SLOW_CALLBACK_MS": None,
 }
 
-NUMBER = ((int, float), "a number")
-LIMIT = ((int, float, NoneType), "a number or None")
+COUNT = ((Integral,), "a whole number")
+SIZE = ((Real, Decimal), "a number")
+SIZE_LIMIT = ((Real, Decimal, NoneType), "a number or None")
+# A clock's float and a Decimal have no sum.
+TIME = ((Real,), "a number")
+TIME_LIMIT = ((Real, NoneType), "a number or None")
 SWITCH = ((int, NoneType), "True or False")
 # Our own keys whose text would fail late, or be true whatever it says.
 KINDS: dict[str, tuple[tuple[type, ...], str]] = {
-    "WORKER_THREADS": NUMBER,
-    "WORKER_QUEUE_LIMIT": NUMBER,
-    "BODY_TIMEOUT": LIMIT,
-    "BODY_SPOOL_SIZE": NUMBER,
+    "WORKER_THREADS": COUNT,
+    "WORKER_QUEUE_LIMIT": COUNT,
+    "BODY_TIMEOUT": TIME_LIMIT,
+    "BODY_SPOOL_SIZE": SIZE,
     "FOLLOW_SYMLINKS": SWITCH,
-    "MAX_JSON_SIZE": LIMIT,
-    "RESPONSE_TIMEOUT": LIMIT,
+    "MAX_JSON_SIZE": SIZE_LIMIT,
+    "RESPONSE_TIMEOUT": TIME_LIMIT,
     "CANCEL_ON_DISCONNECT": SWITCH,
-    "WEBSOCKET_MAX_MESSAGE_SIZE": LIMIT,
-    "BACKGROUND_TASK_SHUTDOWN_TIMEOUT": NUMBER,
-    "SLOW_CALLBACK_MS": LIMIT,
+    "WEBSOCKET_MAX_MESSAGE_SIZE": SIZE_LIMIT,
+    "BACKGROUND_TASK_SHUTDOWN_TIMEOUT": TIME,
+    "SLOW_CALLBACK_MS": TIME_LIMIT,
 }
+LEAST = {"WORKER_THREADS": 1, "WORKER_QUEUE_LIMIT": 0}
 
 
 def check_kinds(config: t.Mapping[str, t.Any]) -> None:
-    """Raises TypeError for a value that is none of its key's kind."""
+    """Raises TypeError for a value that is none of its key's kind, ValueError for one that is too small."""
     for key, (types, kind) in KINDS.items():
-        if key in config and not isinstance(config[key], types):
+        if key in config and not _is_one_of(types, config[key]):
             value = config[key]
             raise TypeError(
                 f"app.config[{key!r}] must be {kind}, not {repr(value)[:40]} ({type(value).__name__})."
                 " Convert it where it is set."
             )
+    for key, least in LEAST.items():
+        if key in config and config[key] < least:
+            raise ValueError(f"app.config[{key!r}] must be at least {least}, not {config[key]}.")
+
+
+def _is_one_of(types: tuple[type, ...], value: t.Any) -> bool:
+    """A switch is no count, and what differs from itself, as nan does, is no number."""
+    is_count = types is not COUNT[0] or not isinstance(value, bool)
+    return isinstance(value, types) and is_count and bool(value == value)

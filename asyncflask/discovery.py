@@ -97,8 +97,8 @@ def call_factory(factory: Callable[..., t.Any], complaint: str, *args: t.Any, **
         raise NoAppException(complaint) from error
 
 
-def _explain_missing_flask(error: ImportError) -> None:
-    if isinstance(error, ModuleNotFoundError) and error.name == "flask":
+def _explain_missing_flask(error: ModuleNotFoundError) -> None:
+    if error.name == "flask":
         error.add_note(WITHOUT_FLASK)
 
 
@@ -172,11 +172,14 @@ def locate_app(module_name: str, app_name: str | None, raise_if_not_found: bool)
 def locate_app(module_name: str, app_name: str | None, raise_if_not_found: bool = True) -> Flask | None:
     """Import a module and find its application; None if it is missing and `raise_if_not_found` is false."""
     try:
-        __import__(module_name)
+        try:
+            __import__(module_name)
+        except ModuleNotFoundError as error:
+            _explain_missing_flask(error)
+            raise
     except ImportError as error:
         # A traceback that goes on below this frame began inside the module, which so exists and is broken.
         if error.__traceback__ is not None and error.__traceback__.tb_next is not None:
-            _explain_missing_flask(error)
             raise NoAppException(
                 f"The import of {module_name!r} raised an ImportError:\n\n{traceback.format_exc()}"
             ) from None

@@ -28,6 +28,7 @@ FILE_CHUNK = 256 * 1024
 PRESERVE = "werkzeug.debug.preserve_context"
 # In the scope of a test client's request, which shares the application context of the test as it does over WSGI.
 IN_PROCESS = "asyncflask.in_process"
+READER = "asyncflask.reader"  # the ASGI body's, for the request that WSGI middleware passes on
 
 
 class ScopeHeaders(ImmutableHeadersMixin, Headers):  # type: ignore[misc]  # as Werkzeug's EnvironHeaders

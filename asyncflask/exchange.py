@@ -17,7 +17,7 @@ from werkzeug.wsgi import FileWrapper
 
 from .ctx import RequestContext
 from .dispatch import handle, report_late
-from .environ import check_headers
+from .environ import READER, check_headers
 from .extensions import PATHSEND, make_trailers, offers, takes_trailers
 from .files import find_path
 from .responding import BODILESS_STATUS, final_headers, make_response, whole_body
@@ -144,14 +144,21 @@ class Exchange:
         await self.send({"type": "http.response.body", "body": piece, "more_body": True})
         self.sending = False
 
-    async def _send_until_gone(self, piece: bytes, watch: Watch) -> None:
-        """A server's `send` may go on waiting for a client that has left: gunicorn's does so for three seconds."""
+    async def _send_until_gone(self, piece: t.Any, step: t.Any, count: _Count, watch: Watch) -> t.Any:
+        """`send` may go on waiting for a client that has left: gunicorn's does so for three seconds."""
         with cancel_scope() as scope:
-            watch.on_gone = scope.cancel
             try:
-                await self._send_piece(piece)
+                while piece is not _END and not watch.is_gone:
+                    watch.on_gone = scope.cancel
+                    await self._send_piece(count(piece))
+                    watch.on_gone = None
+                    if not watch.is_gone:
+                        piece = _END if count.is_complete() else await self.ctx.call(step)
+                        await self.ctx.go(LOOP)
             finally:
                 watch.on_gone = None
+                await self.ctx.go(LOOP)  # a piece that failed left us in the thread, where a scope cannot end
+        return piece
 
     async def _send_last(self, piece: bytes) -> None:
         """Outside of the request's context (see `serve`)."""
@@ -226,10 +233,7 @@ class Exchange:
             await ctx.go(LOOP)
             watch = self._watch()
             await self._send_start(start)
-            while piece is not _END and not watch.is_gone:
-                await self._send_until_gone(count(piece), watch)
-                piece = _END if count.is_complete() else await ctx.call(step)
-                await ctx.go(LOOP)
+            piece = await self._send_until_gone(piece, step, count, watch)
             if not watch.is_gone:
                 count.check_end()
                 await self._end(response, start, watch)
@@ -281,6 +285,7 @@ class ChainExchange(Exchange):
 
     async def _make(self) -> Made:
         environ = self.ctx.request.environ
+        environ[READER] = self.ctx.request._reader
         called = find_chain(self.ctx.app) if self.refusal is None else self.refusal
         response = call_chain(t.cast("WSGIApplication", called), environ)
         environ["werkzeug.request"] = None

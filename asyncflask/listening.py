@@ -36,19 +36,20 @@ def open_listener(host: str, port: int, scheme: str) -> socket.socket:
     if is_running_from_reloader() and FD_VARIABLE in os.environ:
         # Taken away, since the application's own child processes do not inherit the socket.
         return socket.socket(fileno=int(os.environ.pop(FD_VARIABLE)))
-    listener = _bind_or_exit(host, port)
+    listener = _bind_or_exit(host, port, listens=True)
     _announce(listener, host, scheme)
     return listener
 
 
 def check_address(host: str, port: int) -> None:
     """Exits with status 1 where the address cannot be bound now."""
-    _bind_or_exit(host, port).close()
+    # Who connected to a socket that listens would be cut off by the close.
+    _bind_or_exit(host, port, listens=False).close()
 
 
-def _bind_or_exit(host: str, port: int) -> socket.socket:
+def _bind_or_exit(host: str, port: int, listens: bool) -> socket.socket:
     try:
-        return _bind(host, port)
+        return _bind(host, port, listens)
     except OSError as error:
         reason = BIND_ERRORS.get(error.errno or 0, f"{error.strerror or error}")
         place = host if host.startswith("unix://") else f"Port {port} on {host}"
@@ -62,7 +63,7 @@ def hand_down(listener: socket.socket) -> None:
     os.environ[FD_VARIABLE] = str(listener.fileno())
 
 
-def _bind(host: str, port: int) -> socket.socket:
+def _bind(host: str, port: int, listens: bool) -> socket.socket:
     family = select_address_family(host, port)
     local = host.startswith("unix://")
     address = get_sockaddr(host, port, family)
@@ -74,7 +75,8 @@ def _bind(host: str, port: int) -> socket.socket:
         if not local:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
-        listener.listen(BACKLOG)
+        if listens:
+            listener.listen(BACKLOG)
     except BaseException:
         listener.close()
         raise

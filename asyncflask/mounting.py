@@ -12,7 +12,7 @@ from __future__ import annotations
 import inspect
 import typing as t
 from collections.abc import AsyncIterator, Iterable
-from functools import cached_property
+from functools import cached_property, partial
 from weakref import ref
 
 from .environ import build_scope, decode, path_info
@@ -106,15 +106,30 @@ class Mount:
 
 
 def _speaks_asgi(app: t.Any) -> bool:
-    """As servers tell: its call gives a coroutine."""
-    return inspect.iscoroutinefunction(app) or inspect.iscoroutinefunction(getattr(app, "__call__", None))  # noqa: B004
+    """As servers tell: its call gives a coroutine, or its object can be awaited.
+
+    A decorator's sync function may give the coroutine of the async one that it wraps, if both take an ASGI call.
+    """
+    call = app
+    while isinstance(call, partial):
+        call = call.func
+    if inspect.isclass(call):
+        return hasattr(call, "__await__")
+    calls = (call, call.__call__)
+    if any(map(inspect.iscoroutinefunction, calls)):
+        return True
+    wraps_async = any(inspect.iscoroutinefunction(inspect.unwrap(f)) for f in calls)
+    return wraps_async and _takes(app, 3) and _takes(app, 3, of_wrapped=True)
 
 
 def _is_application(app: t.Any) -> bool:
-    if not callable(app):
-        return False
+    return callable(app) and _takes(app, 3 if _speaks_asgi(app) else 2)
+
+
+def _takes(app: t.Any, count: int, of_wrapped: bool = False) -> bool:
+    """Whether it can be called with `count` arguments. A decorator's function may take others than what it wraps."""
     try:
-        inspect.signature(app).bind(*range(3 if _speaks_asgi(app) else 2))
+        inspect.signature(app, follow_wrapped=of_wrapped).bind(*range(count))
     except TypeError:
         return False
     except ValueError:  # it has no signature, as what is written in C

@@ -89,8 +89,11 @@ def _run_with_reloader(serve: Callable[[], None], loop: type[ReloaderLoop], watc
 
 def _exit_once(sig: int, frame: FrameType | None) -> t.NoReturn:
     """Service managers send SIGTERM to all processes, and the parent passes its own on: the hooks go on meanwhile."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _do_nothing)  # not SIG_IGN, which programs that a hook starts would inherit
     sys.exit(0)
+
+
+def _do_nothing(sig: int, frame: FrameType | None) -> None: ...
 
 
 # The child
@@ -159,18 +162,24 @@ def _run_child(loop: type[ReloaderLoop], watching: dict[str, t.Any]) -> object:
 
 def _run_to_end(command: list[str]) -> int:
     """The status of the child; 0 if it was SIGTERM that ended it, which is passed on to it."""
-    child = subprocess.Popen(command, env={**os.environ, "WERKZEUG_RUN_MAIN": "true"}, close_fds=False)
+    child: subprocess.Popen[bytes] | None = None
     asked = []
 
     def pass_on(sig: int, frame: FrameType | None) -> None:
         asked.append(sig)
-        child.terminate()
+        if child is not None:
+            child.terminate()
 
     before = signal.signal(signal.SIGTERM, pass_on)
     try:
+        child = subprocess.Popen(command, env={**os.environ, "WERKZEUG_RUN_MAIN": "true"}, close_fds=False)
+        if asked:  # while it started
+            child.terminate()
         status = child.wait()
     except BaseException:  # Ctrl-C, after the time that the child has had
-        child.kill()
+        if child is not None:
+            child.kill()
+            child.wait()
         raise
     finally:
         signal.signal(signal.SIGTERM, before)

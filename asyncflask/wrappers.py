@@ -28,7 +28,7 @@ from werkzeug.wsgi import ClosingIterator
 from . import json
 from .body import AsyncInput, AsyncReading, BodyStream, LimitedBody, MemoryBody, declares_too_much, open_input
 from .bridge import wait_for
-from .environ import ScopeHeaders, build_environ, check_host, decode, path_info, server_of
+from .environ import READER, ScopeHeaders, build_environ, check_host, decode, path_info, server_of
 from .forgiving import ForgivingHeaders, make_conditional
 from .forms import FormParser
 from .globals import _cv_app, _cv_request, current_app
@@ -319,7 +319,7 @@ class Request(ForgivingHeaders, RequestBase):
 
     def get_json(self, force: bool = False, silent: bool = False, cache: bool = True) -> t.Any:
         """Over ASGI raises RequestEntityTooLarge beyond MAX_JSON_SIZE."""
-        reader = self._reader
+        reader = self._reader or (self.environ.get(READER) if self.has_environ else None)
         if reader is not None and (reader.received > _SMALL_JSON or not reader.complete):
             parsed = cache and self._cached_json[silent] is not ...
             if not parsed and (force or self.is_json):  # else there is nothing to be parsed
@@ -338,7 +338,7 @@ class Request(ForgivingHeaders, RequestBase):
             data = self.stream.read(limit + 1)  # no more: the rest stays with the client
             size = len(data)
             if size > limit:  # nobody may take what is left for the whole
-                t.cast(BodyStream, self._stream).refused = True
+                t.cast(BodyStream, self._stream or self.environ["wsgi.input"]).refused = True
             else:
                 self._cached_data = data
         if size > limit:
@@ -557,11 +557,11 @@ def _encode_all(pieces: Iterable[t.Any], source: t.Any) -> Iterator[bytes]:
 
 
 def encode(piece: t.Any, source: t.Any) -> bytes:
-    """A piece of a body as bytes, or what servers take for them. Raises TypeError, which names what it came from."""
+    """A piece of a body. Raises TypeError, which names what it came from."""
     if isinstance(piece, str):
         return piece.encode()
     if isinstance(piece, (bytes, bytearray, memoryview)):
-        return t.cast(bytes, piece)
+        return bytes(piece)
     name = getattr(source, "__qualname__", type(source).__name__)  # a generator's is that of its function
     raise TypeError(f"A response's iterable must yield bytes or str, not {type(piece).__name__}, as {name!r} does.")
 

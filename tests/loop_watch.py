@@ -65,9 +65,11 @@ class LoopWatch:
             callback = running[thread] = Callback()
             modules = len(sys.modules)
             start = now() - self.collecting
-            run(handle)
+            try:
+                run(handle)
+            finally:
+                running.pop(thread, None)
             taken = now() - self.collecting - start
-            running.pop(thread, None)
             if taken > LIMIT * times and len(sys.modules) <= modules:  # an import is for once, in whichever test
                 if taken > measure_limit() * times:
                     self.held.append(f"It computed for {taken * 1000:.0f} ms.\n{callback.stack or handle}")

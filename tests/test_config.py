@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import tomllib
 import types
 import typing as t
 from datetime import timedelta
+from decimal import Decimal
+from fractions import Fraction
 from pathlib import Path
 
 import flask
 import pytest
 
-from asyncflask import Config, Flask
+from asyncflask import Config, Flask, request, websocket
 from asyncflask.config import DEFAULT_CONFIG, KINDS, ConfigAttribute
 
 Loading = t.Callable[[t.Any], t.Any]
@@ -149,9 +152,22 @@ def test_defaults_are_flasks() -> None:
     assert {key: ours.get(key) for key in theirs} == theirs
 
 
+async def echo() -> t.Any:
+    await asyncio.sleep(0.001)
+    return request.get_json() if request.is_json else request.get_data()
+
+
+async def tell_size() -> None:
+    await websocket.send(str(len(await websocket.receive())))
+
+
+SIZES = {"BODY_SPOOL_SIZE", "MAX_JSON_SIZE", "WEBSOCKET_MAX_MESSAGE_SIZE"}
+TIMES = {"BODY_TIMEOUT", "RESPONSE_TIMEOUT", "BACKGROUND_TASK_SHUTDOWN_TIMEOUT", "SLOW_CALLBACK_MS"}
+
+
 FALSE_KINDS = {
-    "WORKER_THREADS": ("40", "a number"),
-    "WORKER_QUEUE_LIMIT": (None, "a number"),
+    "WORKER_THREADS": ("40", "a whole number"),
+    "WORKER_QUEUE_LIMIT": (None, "a whole number"),
     "BODY_TIMEOUT": ("60", "a number or None"),
     "BODY_SPOOL_SIZE": ("1 MiB", "a number"),
     "FOLLOW_SYMLINKS": ("false", "True or False"),
@@ -186,6 +202,53 @@ class TestKindsOfOurOwnKeys:
         app.config[key] = FALSE_KINDS[key][0]
         with pytest.raises(TypeError, match=f"'{key}'"):
             await app.startup()
+
+    @pytest.mark.parametrize("key", ["WORKER_THREADS", "WORKER_QUEUE_LIMIT"])
+    @pytest.mark.parametrize("value", [True, 4.0, Decimal(4), float("nan")])
+    async def test_threads_are_whole(self, key: str, value: object) -> None:
+        app = Flask(__name__)
+        app.config[key] = value
+        with pytest.raises(TypeError, match=rf"app\.config\['{key}'\] must be a whole number, not "):
+            await app.startup()
+
+    @pytest.mark.parametrize(("key", "least"), [("WORKER_THREADS", 1), ("WORKER_QUEUE_LIMIT", 0)])
+    async def test_threads_have_a_least_number(self, key: str, least: int) -> None:
+        app = Flask(__name__)
+        app.config[key] = least - 1
+        with pytest.raises(ValueError, match=rf"app\.config\['{key}'\] must be at least {least}, not {least - 1}\."):
+            await app.startup()
+        app.config[key] = least
+        await app.startup()
+        await app.shutdown()
+
+    @pytest.mark.parametrize("nan", [float("nan"), Decimal("nan")])
+    @pytest.mark.parametrize("key", [key for key, (_, kind) in FALSE_KINDS.items() if "number" in kind])
+    async def test_nan_is_no_number(self, key: str, nan: float | Decimal) -> None:
+        app = Flask(__name__)
+        app.config[key] = nan
+        with pytest.raises(TypeError, match=rf"app\.config\['{key}'\] must be a .*number.*, not (nan|Decimal)"):
+            await app.startup()
+
+    @pytest.mark.parametrize("key", sorted(SIZES | TIMES))
+    @pytest.mark.parametrize("number", [Fraction(9001, 2), Decimal("4500.5")])
+    async def test_all_numbers_serve(self, key: str, number: Fraction | Decimal) -> None:
+        app = Flask(__name__)
+        app.config[key] = number
+        app.post("/")(echo)
+        app.websocket("/")(tell_size)
+        if key in TIMES and isinstance(number, Decimal):  # no clock adds it to its floats
+            with pytest.raises(TypeError, match=rf"'{key}'\] must be a number.*, not Decimal"):
+                await app.startup()
+            return
+        await app.startup()
+        async with app.async_test_client() as client:
+            assert (await client.post("/", json=[1])).json == [1]
+            assert len((await client.post("/", data=bytes(5000))).data) == 5000
+            async with client.websocket("/") as connection:
+                await connection.send("word")
+                assert await connection.receive() == "4"
+        app.add_background_task(asyncio.sleep, 0.01)
+        await app.shutdown()
 
     def test_background_tasks_name_it_too(self) -> None:
         app = Flask(__name__)

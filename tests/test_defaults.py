@@ -10,6 +10,7 @@ import typing as t
 import pytest
 from edge import Exchange
 from werkzeug.exceptions import RequestEntityTooLarge
+from werkzeug.middleware.proxy_fix import ProxyFix
 
 from asyncflask import Flask, WebsocketDisconnect, request, session, websocket
 
@@ -72,6 +73,13 @@ class TestJson:
         app.add_url_rule("/", "view", lambda: request.get_json(), methods=["POST"])
         assert (await post(app, json.dumps("x" * 3 * MIB).encode(), JSON, declared=False)).text == "too large"
         assert seen == ["refused"]
+
+    @pytest.mark.parametrize("declared", [True, False])
+    async def test_behind_wsgi_middleware(self, app: Flask, declared: bool) -> None:
+        app.add_url_rule("/", "view", lambda: request.get_json(), methods=["POST"])
+        app.wsgi_app = ProxyFix(app.wsgi_app)  # type: ignore[method-assign]
+        body = json.dumps("x" * 3 * MIB).encode()
+        assert (await post(app, body, JSON, declared=declared)).status == 413
 
     async def test_is_for_json_alone(self, app: Flask) -> None:
         """Neither for other bodies nor for what is parsed already."""

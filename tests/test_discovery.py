@@ -238,6 +238,14 @@ class TestFlaskIsNotInstalled:
             locate_app("shop", None)
         assert "--as-flask" in info.value.__notes__[0]
 
+    def test_a_name_that_flask_has_not(self, folder, monkeypatch):
+        """What imported it knows a Flask: it is not the module that is missing."""
+        monkeypatch.setitem(sys.modules, "flask", ModuleType("flask"))
+        (folder / "shop.py").write_text("from flask import no_such_name")
+        with pytest.raises(NoAppException, match="no_such_name") as info:
+            locate_app("shop", None)
+        assert "--as-flask" not in info.value.format_message()
+
     def test_another_module(self, folder):
         (folder / "shop.py").write_text("import flask_of_nobody")
         with pytest.raises(NoAppException) as info:

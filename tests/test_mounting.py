@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from functools import partial
+from functools import partial, wraps
 from io import BytesIO
 
 import flask
 import pytest
 from edge import Exchange, get, post
 from socket_edge import Socket
+from werkzeug import Request, Response
 from werkzeug.exceptions import NotFound
 from werkzeug.test import EnvironBuilder
 
@@ -354,7 +355,15 @@ def call_sync_asgi(scope, receive, send):
     return modern(scope, receive, send)
 
 
-@pytest.mark.parametrize("nothing", [5, None, "shop:app", {"app": modern}, lambda: None, call_sync_asgi, asyncio.sleep])
+class AsgiNothing:
+    """Its objects are applications."""
+
+    async def __call__(self, scope, receive, send): ...
+
+
+@pytest.mark.parametrize(
+    "nothing", [5, None, "shop:app", {"app": modern}, lambda: None, call_sync_asgi, asyncio.sleep, AsgiNothing]
+)
 def test_what_is_no_application_is_refused(app, nothing):
     with pytest.raises(TypeError, match="mounted at '/x' is neither an ASGI nor a WSGI application"):
         app.mount("/x", nothing)
@@ -365,6 +374,137 @@ def test_what_is_no_application_is_refused(app, nothing):
 def test_whatever_can_be_called_so_is_taken(app, application):
     app.mount("/x", application)
     assert "/x" in app.mounts
+
+
+def answer_wsgi(environ, start_response):
+    return Response(environ["SCRIPT_NAME"])(environ, start_response)
+
+
+@Request.application
+def answer_request(request):
+    return Response(request.environ["SCRIPT_NAME"])
+
+
+def hide_arguments(f):
+    """As most decorators are written."""
+
+    @wraps(f)
+    def call(*args, **kwargs):
+        return f(*args, **kwargs)
+
+    return call
+
+
+@wraps(len)
+def wraps_one_argument(environ, start_response):
+    return answer_wsgi(environ, start_response)
+
+
+@wraps(modern)
+def wraps_async_as_wsgi(environ, start_response):
+    return answer_wsgi(environ, start_response)
+
+
+async def view(request):
+    """What is wrapped with all its arguments given."""
+
+
+@wraps(view)
+def wraps_async_view(*args):
+    return answer_wsgi(*args)
+
+
+def answer_named(name, environ, start_response):
+    return answer_wsgi(environ, start_response)
+
+
+class WsgiObject:
+    def __call__(self, environ, start_response):
+        return answer_wsgi(environ, start_response)
+
+    @hide_arguments
+    def decorated(self, environ, start_response):
+        return answer_wsgi(environ, start_response)
+
+
+class WsgiClass:
+    def __init__(self, environ, start_response):
+        self.answer = answer_wsgi(environ, start_response)
+
+    def __iter__(self):
+        return iter(self.answer)
+
+
+class AsgiObject:
+    async def __call__(self, scope, receive, send):
+        await modern(scope, receive, send)
+
+    @hide_arguments
+    async def decorated(self, scope, receive, send):
+        await modern(scope, receive, send)
+
+
+class DecoratedAsgiObject:
+    @hide_arguments
+    async def __call__(self, scope, receive, send):
+        await modern(scope, receive, send)
+
+
+class AsgiClass:
+    """Its call gives no coroutine, but what can be awaited."""
+
+    def __init__(self, scope, receive, send):
+        self.answer = modern(scope, receive, send)
+
+    def __await__(self):
+        return self.answer.__await__()
+
+
+@wraps(answer_named)
+async def wraps_what_is_none(scope, receive, send):
+    await modern(scope, receive, send)
+
+
+WSGI = [
+    answer_wsgi,
+    answer_request,
+    hide_arguments(answer_wsgi),
+    wraps_one_argument,
+    wraps_async_as_wsgi,
+    wraps_async_view,
+    partial(answer_named, "shop"),
+    partial(hide_arguments(answer_named), "shop"),
+    WsgiObject(),
+    WsgiObject().decorated,
+    WsgiClass,
+]
+ASGI = [
+    modern,
+    hide_arguments(modern),
+    partial(hide_arguments(modern)),
+    wraps_what_is_none,
+    AsgiObject(),
+    AsgiObject().decorated,
+    partial(AsgiObject()),
+    DecoratedAsgiObject(),
+    AsgiClass,
+]
+
+
+@pytest.mark.parametrize("face", ["wsgi", "asgi"])
+@pytest.mark.parametrize("application", WSGI)
+def test_ways_to_write_a_wsgi_application(app, application, face):
+    app.mount("/x", application)
+    assert not app.mounts["/x"].speaks_asgi
+    assert app.test_client(face=face).get("/x/y").text == "/x"
+
+
+@pytest.mark.parametrize("face", ["wsgi", "asgi"])
+@pytest.mark.parametrize("application", ASGI)
+def test_ways_to_write_an_asgi_application(app, application, face):
+    app.mount("/x", application)
+    assert app.mounts["/x"].speaks_asgi
+    assert app.test_client(face=face).get("/x/y").text.startswith("/x /x/y ")
 
 
 def test_one_application_for_a_path(app):

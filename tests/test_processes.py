@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import re
 import signal
+import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from test_serving import PATIENCE, Server
+
+from asyncflask.listening import check_address
 
 SITE = """
 import os, {module}
@@ -123,3 +126,17 @@ def test_a_unix_socket_is_refused(tmp_path: Path) -> None:
     assert server.process.wait(PATIENCE) == 2
     assert '"--workers" needs a host' in server.text
     assert not (tmp_path / "site.socket").exists()
+
+
+def test_nobody_can_connect_while_the_address_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection that is taken and then closed with the socket would be a request lost."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        with pytest.raises(SystemExit):
+            check_address(*taken.getsockname())
+        port = taken.getsockname()[1]
+    listened = []
+    monkeypatch.setattr(socket.socket, "listen", lambda self, *backlog: listened.append(self))
+    check_address("127.0.0.1", port)
+    assert not listened

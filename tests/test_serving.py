@@ -21,7 +21,7 @@ from pathlib import Path
 import pytest
 import werkzeug.serving
 
-from asyncflask import Flask
+from asyncflask import Flask, reloading
 from asyncflask.serving import run_app, show_server_banner
 
 ROOT = Path(__file__).parents[1]
@@ -442,6 +442,74 @@ class TestReloader:
         status, seconds = server.stop()
         assert (status, seconds < 5) == (0, True)
         assert server.text.count("event lifespan.shutdown") == 2
+
+
+SLEEPS = [sys.executable, "-c", "import time; time.sleep(20)"]
+
+
+class TestSignalsOfTheReloader:
+    """SIGTERM at the moments that a test of whole processes does not hit."""
+
+    @pytest.fixture(autouse=True)
+    def handler(self):
+        """This process outlives the signals, whoever handles them."""
+
+        def handle(sig, frame): ...
+
+        before = signal.signal(signal.SIGTERM, handle)
+        yield handle
+        signal.signal(signal.SIGTERM, before)
+
+    @pytest.fixture
+    def started(self, monkeypatch):
+        """The children, each started with a SIGTERM before and after, while nobody knows it."""
+        children = []
+        start = subprocess.Popen
+
+        def start_amid_signals(command, **options):
+            os.kill(os.getpid(), signal.SIGTERM)
+            children.append(start(command, **options))
+            os.kill(os.getpid(), signal.SIGTERM)
+            return children[-1]
+
+        monkeypatch.setattr(subprocess, "Popen", start_amid_signals)
+        yield children
+        for child in children:
+            child.kill()
+            child.wait()
+
+    def test_it_comes_while_the_child_starts(self, started, handler):
+        assert reloading._run_to_end(SLEEPS) == 0
+        assert started[0].returncode == -signal.SIGTERM
+        assert signal.getsignal(signal.SIGTERM) is handler
+
+    def test_the_start_fails(self, handler):
+        with pytest.raises(FileNotFoundError):
+            reloading._run_to_end(["/no/such/program"])
+        assert signal.getsignal(signal.SIGTERM) is handler
+
+    def test_a_killed_child_is_waited_for(self, monkeypatch):
+        children = []
+
+        class Interrupted(subprocess.Popen):
+            def wait(self, timeout=None):
+                children.append(self)
+                if len(children) == 1:
+                    raise KeyboardInterrupt
+                return super().wait(timeout)
+
+        monkeypatch.setattr(subprocess, "Popen", Interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            reloading._run_to_end(SLEEPS)
+        assert children[0].returncode == -signal.SIGKILL
+
+    def test_what_a_hook_starts_can_be_ended(self):
+        """The second SIGTERM does nothing here, but an ignored one would be ignored by other programs too."""
+        with pytest.raises(SystemExit):
+            reloading._exit_once(signal.SIGTERM, None)
+        os.kill(os.getpid(), signal.SIGTERM)
+        asks = "import signal; print(signal.getsignal(signal.SIGTERM) is signal.SIG_DFL)"
+        assert subprocess.check_output([sys.executable, "-c", asks], text=True).strip() == "True"
 
 
 class TestDebugger:

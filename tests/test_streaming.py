@@ -365,3 +365,30 @@ async def test_async_iterator_of_ones_own_that_has_nothing_to_close(app: Flask) 
 
     app.add_url_rule("/", "view", lambda: Response(t.cast(t.Any, Pieces())))
     assert await get_over_asgi(app, "/") == (200, "2;1;0;")
+
+
+async def test_sync_stream_is_not_asked_for_more_once_the_client_has_left(app: Flask) -> None:
+    """Nor does it wait for a server's `send` that goes on waiting."""
+    made: list[int] = []
+    has_left, waits = asyncio.Event(), asyncio.Event()
+
+    @app.get("/numbers")
+    def numbers() -> Iterator[str]:
+        for number in range(5):
+            made.append(number)
+            yield str(number)
+
+    async def receive() -> dict[str, t.Any]:
+        await waits.wait()
+        has_left.set()
+        return {"type": "http.disconnect"}
+
+    async def send(message: t.Any) -> None:
+        if message.get("body") == b"1":
+            waits.set()
+            await asyncio.sleep(60)
+
+    scope = {"type": "http", "method": "GET", "path": "/numbers", "query_string": b"", "headers": [(b"host", b"a")]}
+    more = {"scheme": "http", "server": ("a", 80), "client": ("a", 1), "http_version": "1.1", "root_path": ""}
+    await asyncio.wait_for(app({**scope, **more}, receive, send), 10)
+    assert has_left.is_set() and made == [0, 1]

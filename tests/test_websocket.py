@@ -292,6 +292,21 @@ class TestEnds:
         async with Socket(app, "/close") as socket:
             assert await socket.take_close() == (4999, "é" * 61)
 
+    async def test_a_send_that_was_cancelled_has_sent_nothing(self, app):
+        @app.websocket("/cancelled")
+        async def cancelled():
+            await websocket.accept()
+            await asyncio.sleep(0.02)  # a sender's turn would be over
+            sending = asyncio.create_task(websocket.send("x"))
+            await asyncio.sleep(0)
+            sending.cancel()
+            (result,) = await asyncio.gather(sending, return_exceptions=True)
+            await websocket.send(type(result).__name__)
+
+        async with Socket(app, "/cancelled") as socket:
+            first = await socket.take()
+            assert first == "CancelledError" or (first, await socket.take()) == ("x", "NoneType")
+
     async def test_closed_while_it_is_accepted(self, app):
         @app.websocket("/race")
         async def race():
