@@ -209,9 +209,10 @@ DEFAULT_CONFIG: dict[str, t.Any] = {
 COUNT = ((Integral,), "a whole number")
 SIZE = ((Real, Decimal), "a number")
 SIZE_LIMIT = ((Real, Decimal, NoneType), "a number or None")
-# A clock's float and a Decimal have no sum.
+# A clock's float and a Decimal have no sum, and a thread waits for no Fraction.
 TIME = ((Real,), "a number")
 TIME_LIMIT = ((Real, NoneType), "a number or None")
+WAIT_LIMIT = ((int, float, NoneType), "a number or None")
 SWITCH = ((int, NoneType), "True or False")
 # Our own keys whose text would fail late, or be true whatever it says.
 KINDS: dict[str, tuple[tuple[type, ...], str]] = {
@@ -225,7 +226,7 @@ KINDS: dict[str, tuple[tuple[type, ...], str]] = {
     "CANCEL_ON_DISCONNECT": SWITCH,
     "WEBSOCKET_MAX_MESSAGE_SIZE": SIZE_LIMIT,
     "BACKGROUND_TASK_SHUTDOWN_TIMEOUT": TIME,
-    "SLOW_CALLBACK_MS": TIME_LIMIT,
+    "SLOW_CALLBACK_MS": WAIT_LIMIT,
 }
 LEAST = {"WORKER_THREADS": 1, "WORKER_QUEUE_LIMIT": 0}
 
