@@ -31,6 +31,7 @@ _BLANK_LINE = re.compile(rb"\r\n\r\n|\n\n|\r\r\n?")
 _CONTINUATION = re.compile(rb"(?:\r\n|[\r\n])[ \t]")
 _NO_UTF_8 = re.compile("[\udc80-\udcff]+")
 _SPACES = b" \t\v\f"
+_LONGEST_BOUNDARY = 256  # bytes; 70 are allowed (RFC 2046 5.1.1). Patterns are made of it.
 _MOST_SPACES = 512
 _BOUNDARY_END = re.compile(rb"--|[ \t\v\f]{0,%d}(?:\r\n|[\r\n])" % _MOST_SPACES)
 _MAY_BE_END = rb"(?=--|-?\Z|[ \t\v\f]{0,%d}(?:[\r\n]|\Z))" % _MOST_SPACES  # if what is still to come makes it one
@@ -61,8 +62,8 @@ class Decoder:
     is_over: bool = False  # what follows the last part is of no interest
 
     def __init__(self, boundary: bytes, most_parts: int | None = None, most_memory: int | None = None) -> None:
-        if not boundary or b"\r" in boundary or b"\n" in boundary:
-            raise ValueError("The boundary is missing, or has more than one line.")
+        if not boundary or len(boundary) > _LONGEST_BOUNDARY or b"\r" in boundary or b"\n" in boundary:
+            raise ValueError("The boundary is missing, too long, or has more than one line.")
         self.most_parts = most_parts
         self.most_headers: int = _MOST_HEADERS if most_memory is None else most_memory
         self.parts: int = 0
@@ -221,7 +222,7 @@ def _parse_headers(block: bytes) -> Headers:
 
 def _quote_invalid(text: str) -> str:
     """Bytes that are no UTF-8 stay percent-encoded. Werkzeug asks a function about each, which a flood would use."""
-    return text if text.isascii() else _NO_UTF_8.sub(lambda found: quote(found[0], "", errors="surrogateescape"), text)
+    return _NO_UTF_8.sub(lambda found: quote(found[0], "", errors="surrogateescape"), text)
 
 
 def _make_head(headers: Headers) -> Field | File:
@@ -239,8 +240,13 @@ class FormParser(FormDataParser):
     def _parse_urlencoded(
         self, stream: t.IO[bytes], mimetype: str, content_length: int | None, options: dict[str, str]
     ) -> t.Any:
-        fields = parse_qsl(stream.read().decode(), keep_blank_values=True, errors="surrogateescape")
-        return stream, self.cls([(_quote_invalid(name), _quote_invalid(value)) for name, value in fields]), self.cls()
+        text = stream.read().decode()
+        try:
+            fields = parse_qsl(text, keep_blank_values=True, errors="strict")
+        except UnicodeDecodeError:
+            escaped = parse_qsl(text, keep_blank_values=True, errors="surrogateescape")
+            fields = [(_quote_invalid(name), _quote_invalid(value)) for name, value in escaped]
+        return stream, self.cls(fields), self.cls()
 
     def _parse_multipart(
         self, stream: t.IO[bytes], mimetype: str, content_length: int | None, options: dict[str, str]

@@ -348,3 +348,23 @@ def test_urlencoded_forms_are_werkzeugs(pieces: list[bytes]) -> None:
         for parser in (FormDataParser, FormParser)
     )
     assert list(ours.items(multi=True)) == list(theirs.items(multi=True))
+
+
+@pytest.mark.parametrize("view", ["form", "parts"])
+async def test_boundary_that_is_too_long(view: str) -> None:
+    """It is the client's, and what delimiters are searched with is made of it."""
+    app = Flask(__name__)
+
+    @app.post("/form")
+    async def form() -> t.Any:
+        return [*request.form, *request.files]
+
+    @app.post("/parts", stream_body=True)
+    async def parts() -> t.Any:
+        return [part.name async for part in request.stream_parts()]
+
+    boundary = "b" * 257
+    body = f'--{boundary}\r\nContent-Disposition: form-data; name="a"\r\n\r\n1\r\n--{boundary}--\r\n'.encode()
+    headers = [("Content-Type", f"multipart/form-data; boundary={boundary}")]
+    answer = await post(app, f"/{view}", body, headers=headers)
+    assert (answer.status, answer.body) == {"form": (200, b"[]\n"), "parts": (400, answer.body)}[view]
