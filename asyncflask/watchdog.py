@@ -6,6 +6,7 @@ It costs the requests nothing: they neither start nor stop it (docs/execution.md
 
 from __future__ import annotations
 
+import gc
 import os
 import selectors
 import sys
@@ -78,7 +79,7 @@ class Watchdog:
 
     def _report(self) -> bool:
         """Log what the loop's thread is at. False if it is idle: it waits for I/O, or for the interpreter's lock."""
-        frame = sys._current_frames().get(self.thread_id)
+        frame = find_frame(self.thread_id)
         if frame is None or _is_idle(frame):
             return False
         stack = "".join(traceback.format_stack(frame, _count_frames(frame, self.import_name)))
@@ -89,6 +90,16 @@ class Watchdog:
             *(self.limit * 1000, f" by the endpoint {place!r}" if place else "", stack.rstrip()),
         )
         return True
+
+
+def find_frame(thread_id: int) -> FrameType | None:
+    """Where a thread is. CPython 3.11 holds a lock meanwhile that a new thread needs: a finalizer may want to start one."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        return sys._current_frames().get(thread_id)
+    finally:
+        (gc.enable if collects else gc.disable)()
 
 
 def _is_idle(frame: FrameType) -> bool:

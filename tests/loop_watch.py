@@ -16,6 +16,8 @@ import time
 import traceback
 from pathlib import Path
 
+from asyncflask.watchdog import find_frame
+
 LIMIT = 0.05  # seconds, or more where STEPS take more than a fifth of it: the machine is slow, or others slow it down
 STEPS = 1_000_000
 TRACED = 5  # times as long, where coverage is measured
@@ -88,7 +90,7 @@ class LoopWatch:
         callback.seen_at = callback.seen_at or now
         if now - callback.seen_at < LIMIT / 2:
             return
-        frame = sys._current_frames().get(ident)
+        frame = find_frame(ident)
         callback.stack = "".join(traceback.format_stack(frame)[-12:])
         del frame
         if not self._is_asleep(ident):

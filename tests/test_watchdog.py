@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+import subprocess
+import sys
 import threading
 import time
 
@@ -157,3 +159,26 @@ async def test_watches_while_the_application_is_served(app, debug, caplog):
             await wait_until(lambda: "by the endpoint 'block_long'" in caplog.text)
     assert ("The event loop has been held" in caplog.text) is debug
     await wait_until(lambda: "asyncflask-watchdog" not in {thread.name for thread in threading.enumerate()})
+
+
+GARBAGE = """
+import _thread, gc, threading, weakref
+from asyncflask.watchdog import find_frame
+class Garbage: ...
+for number in range(400):
+    garbage = Garbage()
+    garbage.itself = garbage
+    weakref.finalize(garbage, _thread.start_new_thread, int, ())
+    del garbage
+    kept = [[] for _ in range(number)]
+    gc.set_threshold(max(1, sum(gc.get_count()[:1])))
+    assert find_frame(threading.get_ident())
+    gc.set_threshold(700)
+    gc.collect()
+assert gc.isenabled()
+"""
+
+
+def test_looks_while_garbage_starts_threads():
+    """Worker threads are ended by one where nobody closes an application; CPython 3.11 would wait for itself."""
+    subprocess.run([sys.executable, "-c", GARBAGE], check=True, timeout=60)
