@@ -93,7 +93,7 @@ class Watchdog:
 
 
 def find_frame(thread_id: int) -> FrameType | None:
-    """Where a thread is. CPython 3.11 holds a lock meanwhile that a new thread needs: a finalizer may want to start one."""
+    """Where a thread is. CPython 3.11 holds a lock meanwhile that new threads need, and finalizers may start one."""
     collects = gc.isenabled()
     gc.disable()
     try:

@@ -75,11 +75,15 @@ async def test_says_nothing_of_threads_and_of_waiting(app, watchdog, caplog, pat
     assert not caplog.records
 
 
+def find_reports(caplog):
+    """Of `hold_the_loop` alone: a busy machine may hold the loop as well."""
+    return [message for message in caplog.messages if "hold_the_loop" in message]
+
+
 async def test_code_outside_of_requests(watchdog, caplog):
     hold_the_loop()
-    await wait_until(lambda: len(caplog.records) == 2)
-    assert "endpoint" not in caplog.messages[0]
-    assert "hold_the_loop" in caplog.messages[0]
+    await wait_until(lambda: find_reports(caplog))
+    assert "endpoint" not in find_reports(caplog)[0]
 
 
 async def test_the_stack_begins_at_the_users_code(app, watchdog, caplog):
@@ -102,9 +106,9 @@ async def test_a_stack_without_the_users_code_is_whole(watchdog, caplog):
 
 async def test_a_long_hold_is_told_of_once_and_at_its_end(watchdog, caplog):
     hold_the_loop(1.3)
-    await wait_until(lambda: len(caplog.records) == 2)
-    assert "has been held for more than 50 ms" in caplog.messages[0]
-    assert int(re.search(r"was held for (\d+) ms", caplog.messages[1])[1]) >= 1200
+    await wait_until(lambda: max(map(int, re.findall(r"was held for (\d+) ms", caplog.text)), default=0) >= 1200)
+    (report,) = find_reports(caplog)
+    assert "has been held for more than 50 ms" in report
 
 
 async def test_a_loop_that_only_waits_is_not_blamed(app, caplog):
