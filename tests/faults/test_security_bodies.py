@@ -134,7 +134,7 @@ def ask_endlessly(face: str, app: Flask, path: str, head: bytes, size: int) -> A
 
 @both_faces
 @both_views
-@pytest.mark.parametrize("data", [b"\r", b"\n", b"\r\n", b"\r\n--", b"\r\n--b\r", b"-", b"--b", b"\n--bx"])
+@pytest.mark.parametrize("data", [b"\r", b"\n", b"\r\n", b"\r\n--", b"\r\n--b\r", b"-", b"--b", b"\n--bx", b"x--b\r"])
 @pytest.mark.blocks_loop("a flood of bytes in one piece is one step")
 def test_8_mib_of_what_could_begin_a_boundary(app: Flask, face: str, view: str, data: bytes) -> None:
     body = make_part("file", data * (8 * MIB // len(data)), "f.bin") + b"--b--"
@@ -143,6 +143,20 @@ def test_8_mib_of_what_could_begin_a_boundary(app: Flask, face: str, view: str, 
     if data != b"\r\n--b\r":
         assert answer.status == 200
     assert time.process_time() - begun < 1
+
+
+@both_faces
+@both_views
+def test_boundaries_of_20_000_bytes(app: Flask, face: str, view: str) -> None:
+    """They differ from form to form, and each form has delimiters that are none: nothing is made of them, or kept."""
+    head = b'--%b\r\nContent-Disposition: form-data; name="a"; filename="f"\r\n\r\n'
+    begun = time.process_time()
+    for number in range(10):
+        boundary = b"%d" % number + b"a" * 20_000
+        body = head % boundary + (b"\r\n--" + boundary + b"x") * 32 + b"\r\n--" + boundary + b"--"
+        kind = (b"content-type", b"multipart/form-data; boundary=" + boundary)
+        assert send(face, app, view, body, kind).status == (400 if "parts" in view else 200)
+    assert time.process_time() - begun < 0.5
 
 
 @both_faces
