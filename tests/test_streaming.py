@@ -305,6 +305,32 @@ def test_a_client_which_leaves_over_asgi(app: Flask, async_stream: bool) -> None
     assert closed == ["/"]
 
 
+def test_a_send_that_cannot_be_ended_is_the_last(app: Flask) -> None:
+    """A server may finish what it sends to one who has left: no further piece is made."""
+    pieces, sent = iter("abc"), []
+    app.add_url_rule("/", view_func=lambda: Response(pieces))
+    scope = {"type": "http", "method": "GET", "path": "/", "query_string": b"", "headers": []}
+
+    async def serve() -> None:
+        left = asyncio.Event()
+
+        async def receive() -> dict[str, t.Any]:
+            await left.wait()
+            return {"type": "http.disconnect"}
+
+        async def send(message: t.Any) -> None:
+            sent.append(message.get("body"))
+            if message.get("body"):
+                left.set()
+                with suppress(asyncio.CancelledError):
+                    await asyncio.sleep(5)
+
+        await asyncio.wait_for(t.cast(t.Any, app)(scope, receive, send), 4)
+
+    asyncio.run(serve())
+    assert sent == [None, b"a"] and list(pieces) == ["b", "c"]
+
+
 class TestPiecesOfAWrongType:
     """Neither bytes nor str: the error says what came, and from where."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -24,10 +25,22 @@ def chosen_hosts() -> list[str]:
 
 
 @pytest.fixture(scope="session", params=chosen_hosts())
-def client(request: pytest.FixtureRequest) -> Iterator[Client]:
+def host(request: pytest.FixtureRequest) -> Iterator[Client]:
     made = make_client(request.param)
     yield made
     made.stop()
+
+
+@pytest.fixture
+def client(host: Client) -> Iterator[Client]:
+    """Receivers in this process are there for the contract alone: with any, no application takes its short ways."""
+    with ExitStack() as counting:
+        if isinstance(host, tuple(IN_PROCESS.values())):
+            from contract_app import COUNTED, app
+
+            for signal, receiver in COUNTED.items():
+                counting.enter_context(signal.connected_to(receiver, app))
+        yield host
 
 
 def make_client(name: str) -> Client:
@@ -35,6 +48,8 @@ def make_client(name: str) -> Client:
         if not is_installed(SERVERS[name]):
             pytest.skip(f"{name} is not installed")
         return ServerClient(name)
-    from contract_app import app
+    from contract_app import COUNTED, app
 
+    for signal, receiver in COUNTED.items():
+        signal.disconnect(receiver, app)
     return IN_PROCESS[name](app)

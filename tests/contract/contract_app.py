@@ -68,14 +68,17 @@ def both(rule, methods=("GET",), **options):
 # -- counting: signals, not hooks, so that the plan of the routes below stays what their hooks make it
 
 
-@request_started.connect_via(app)
 def count_start(sender, **_):
     STARTED[token()] += 1
 
 
-@request_tearing_down.connect_via(app)
 def count_teardown(sender, **_):
     TORN[token()] += 1
+
+
+COUNTED = {request_started: count_start, request_tearing_down: count_teardown}
+for signal, receiver in COUNTED.items():
+    signal.connect(receiver, app)
 
 
 @app.get("/counts")

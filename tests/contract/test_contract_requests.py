@@ -6,9 +6,9 @@ import hashlib
 import json
 
 import pytest
-from contract_app import MIB
 from contract_differences import differs
 
+MIB = 1024 * 1024
 SIDES = pytest.mark.parametrize("side", ["s", "a"])
 FRAMINGS = pytest.mark.parametrize("chunked", [False, True], ids=["length", "chunked"])
 JSON = [("Content-Type", "application/json")]
