@@ -13,9 +13,10 @@ import re
 import typing as t
 from collections.abc import Callable, Iterable, Set
 from functools import lru_cache
+from threading import RLock
 
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
-from werkzeug.routing import Map as WerkzeugMap, MapAdapter, Rule, ValidationError, WebsocketMismatch
+from werkzeug.routing import Map as WerkzeugMap, MapAdapter, Rule, RuleFactory, ValidationError, WebsocketMismatch
 from werkzeug.routing.converters import DEFAULT_CONVERTERS, UnicodeConverter
 from werkzeug.routing.matcher import State
 from werkzeug.routing.rules import RulePart
@@ -41,17 +42,26 @@ class Map(WerkzeugMap):
 
     _fast: Matcher | None
 
+    def __init__(self, *args: t.Any, **kwargs: t.Any) -> None:
+        self._changing = RLock()  # no matcher is made of half a rule; a factory may ask for other rules meanwhile
+        super().__init__(*args, **kwargs)
+
     def __setattr__(self, name: str, value: t.Any) -> None:
         super().__setattr__(name, value)
         self.__dict__["_fast"] = None
 
+    def add(self, rulefactory: RuleFactory) -> None:
+        with self._changing:
+            super().add(rulefactory)
+
     @property
     def fast(self) -> Matcher:
-        self.update()
-        matcher: Matcher | None = self.__dict__["_fast"]
-        if matcher is None:
-            matcher = self.__dict__["_fast"] = Matcher(self)
-        return matcher
+        with self._changing:
+            self.update()
+            matcher: Matcher | None = self.__dict__["_fast"]
+            if matcher is None:
+                matcher = self.__dict__["_fast"] = Matcher(self)
+            return matcher
 
 
 def _binds_natively(url_map: WerkzeugMap) -> bool:

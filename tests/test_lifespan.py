@@ -673,6 +673,7 @@ class TestWsgi:
 
     def test_before_the_first_request_once(self, app, log):
         threads = add_hooks(app, log)
+        app.before_serving(lambda: time.sleep(0.2))  # so the others come meanwhile
         app.add_url_rule("/", view_func=lambda: "answer")
 
         def ask(_):
