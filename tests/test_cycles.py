@@ -24,14 +24,15 @@ class Uncollected:
     """Counts what a block leaves unreachable. Not counted: the closure of Werkzeug's matcher, which calls itself."""
 
     def __enter__(self) -> Uncollected:
-        gc.collect()
         gc.disable()
+        gc.freeze()  # what is there, and may become garbage meanwhile, is not the block's; nor is it looked through
         return self
 
     def __exit__(self, *error: object) -> None:
         gc.set_debug(gc.DEBUG_SAVEALL)
         gc.collect()
         gc.set_debug(0)
+        gc.unfreeze()
         garbage = [*gc.garbage]
         gc.garbage.clear()
         gc.enable()

@@ -105,8 +105,8 @@ async def test_a_stack_without_the_users_code_is_whole(watchdog, caplog):
 
 
 async def test_a_long_hold_is_told_of_once_and_at_its_end(watchdog, caplog):
-    hold_the_loop(1.3)
-    await wait_until(lambda: max(map(int, re.findall(r"was held for (\d+) ms", caplog.text)), default=0) >= 1200)
+    hold_the_loop(2)  # of which a busy machine may tell the watchdog late
+    await wait_until(lambda: max(map(int, re.findall(r"was held for (\d+) ms", caplog.text)), default=0) > 1000)
     (report,) = find_reports(caplog)
     assert "has been held for more than 50 ms" in report
 
