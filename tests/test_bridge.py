@@ -563,6 +563,7 @@ loop_kinds = pytest.mark.parametrize("make_loop", [asyncio.new_event_loop, new_u
 def post_in_turn(mailbox: Mailbox, count: int) -> list[int]:
     """What another thread posts to the running loop, each after the one before was delivered."""
     delivered: list[int] = []
+    threads: list[threading.Thread] = []
 
     async def wait() -> None:
         done = asyncio.Event()
@@ -572,11 +573,16 @@ def post_in_turn(mailbox: Mailbox, count: int) -> list[int]:
             if number == count:
                 done.set()
             else:
-                threading.Thread(target=mailbox.post, args=(partial(post, number + 1),)).start()
+                threads.append(threading.Thread(target=mailbox.post, args=(partial(post, number + 1),)))
+                threads[-1].start()
 
         post(0)
         async with asyncio.timeout(PATIENCE):
             await done.wait()
+            for thread in threads:
+                thread.join()
+            while mailbox.awake:  # noqa: ASYNC110  # the last one may wake the loop after its call was delivered
+                await asyncio.sleep(0)
 
     mailbox.loop.run_until_complete(wait())
     return delivered
