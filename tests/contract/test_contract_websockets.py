@@ -301,25 +301,36 @@ def test_a_client_that_answers_no_ping_is_lost(name):
 @pytest.mark.parametrize("name", chosen())
 def test_the_servers_end(name):
     """SIGTERM: 1001 for each client, and the views see it at their next receive and send; the server ends soon."""
-    server = start(name)
-    with (
-        kept(visit_one(server, "/receive/one")) as receiver,
-        kept(visit_one(server, "/push/two")) as reader,
-        kept(visit_one(server, "/echo")) as idle,
-    ):
-        assert (take(receiver), take(reader)) == ("ready", "tick")
-        begun = time.monotonic()
-        server.process.terminate()
-        for client in (receiver, idle, reader):
-            with pytest.raises(ConnectionClosed) as raised:
-                while time.monotonic() < begun + TIMEOUT:
-                    take(client)
-            code = raised.value.rcvd and raised.value.rcvd.code
-            assert code == 1001 or differs(server, "going-away")
-        server.process.wait(TIMEOUT)
-    assert time.monotonic() - begun < 3
-    assert "Traceback" not in server.read_log()
-    assert server.process.returncode in (0, -15)
-    server.end()
-    assert not server.take_alarms()
-    server.log.close()
+    codes = codes_at_the_end(name)
+    if 1012 in codes:  # uvicorn's own: ten times a second it looks whether it is to end, and may be first
+        codes = codes_at_the_end(name)
+    assert codes == [1001] * 3 or (name, "going-away") in DIFFERENCES
+
+
+def codes_at_the_end(name) -> list[int | None]:
+    """Of a client that waits, of one that neither sends nor is sent to, and of one that is sent to."""
+    server, codes = start(name), []
+    try:
+        with (
+            kept(visit_one(server, "/receive/one")) as receiver,
+            kept(visit_one(server, "/push/two")) as reader,
+            kept(visit_one(server, "/echo")) as idle,
+        ):
+            assert (take(receiver), take(reader)) == ("ready", "tick")
+            begun = time.monotonic()
+            server.process.terminate()
+            for client in (receiver, idle, reader):
+                with pytest.raises(ConnectionClosed) as raised:
+                    while time.monotonic() < begun + TIMEOUT:
+                        take(client)
+                codes.append(raised.value.rcvd and raised.value.rcvd.code)
+            server.process.wait(TIMEOUT)
+        assert time.monotonic() - begun < 3
+        assert "Traceback" not in server.read_log()
+        assert server.process.returncode in (0, -15)
+    finally:
+        server.end()
+        alarms = server.take_alarms()
+        server.log.close()
+    assert not alarms
+    return codes
