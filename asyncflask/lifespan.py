@@ -177,6 +177,7 @@ class Lifespan:
 
     def forget(self) -> None:
         """In the child of a fork: no thread, no loop and no life came along."""
+        _inherited.append(self._life)
         self.__init__(self.app)  # type: ignore[misc]  # to begin anew is what is meant
         for name in ("_has_begun", "_background_tasks"):
             vars(self.app).pop(name, None)
@@ -196,6 +197,7 @@ def _end_process() -> t.NoReturn:
 
 
 _all: WeakSet[Lifespan] = WeakSet()
+_inherited: list[_Life | None] = []  # by a fork. Freed, their generators would close there what is the parent's
 
 
 def _forget_all() -> None:
@@ -257,11 +259,19 @@ class _Life(LoopHost):
                 await self.stop.wait()
                 if not self.is_abandoned:
                     await self._attempt(self._leave)
-        finally:
-            with CancelScope(shield=True):
-                if self.generators:  # the way in failed, or the server ends without a word
-                    await self._attempt(self._close)
-            self.home.release()
+        except GeneratorExit:
+            raise  # the loop let go of it: nothing can be awaited, and a collection of garbage may hold any lock
+        except BaseException:
+            await self._wind_down()
+            raise
+        else:
+            await self._wind_down()
+
+    async def _wind_down(self) -> None:
+        with CancelScope(shield=True):
+            if self.generators:  # the way in failed, or the server ends without a word
+                await self._attempt(self._close)
+        self.home.release()
 
     async def _enter(self) -> None:
         async with self._context():

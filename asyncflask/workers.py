@@ -8,7 +8,7 @@ Rule 3. A thread that waits for the loop serves its request's share of the lane 
         other request's code runs in the middle of a step.
 Rule 4. The pool is bounded, and so is the queue of requests that wait for a thread. Beyond it: `Overloaded`.
         Only a request's first step may be refused; one that was let in is finished.
-Rule 5. Threads do not survive a fork. A pool notices by the process id and starts anew.
+Rule 5. Threads do not survive a fork. In the child each pool starts anew.
 Rule 6. One thread at a time is woken for the queue. It takes a job, and before it runs it, wakes the next thread if it
         leaves others behind. So one or two threads do many short jobs without a wake-up for each, and jobs that block
         spread over all threads. While a job waits and a thread is free, one is on its way (`waking`).
@@ -23,6 +23,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
+from weakref import WeakSet
 
 # What a job returns is called once the thread is free for the next: it wakes the loop, which may bring that next job.
 Job = Callable[[], "Callable[[], object] | None"]
@@ -214,10 +215,11 @@ class WorkerPool:
         self.size = size
         self.limit = limit
         self._reset()
+        _pools.add(self)
 
     def _reset(self) -> None:
-        self.pid: int = os.getpid()
-        self.lock: threading.Lock = threading.Lock()
+        # A collection of garbage may begin under it, and end a request, which then comes for it again.
+        self.lock = threading.RLock()
         self.lanes: list[PoolLane] = []
         self.idle: list[PoolLane] = []
         self.backlog: deque[PoolJob] = deque()
@@ -225,7 +227,6 @@ class WorkerPool:
 
     def submit(self, job: PoolJob) -> None:
         """Run `job(lane)` in the next free thread. Raises Overloaded."""
-        self._notice_fork()
         with self.lock:
             if self._is_full():
                 raise Overloaded
@@ -236,7 +237,6 @@ class WorkerPool:
 
     def choose(self, refuse: bool = False) -> PoolLane:
         """The lane of a request that starts on the loop. If it may be refused and the queue is full: Overloaded."""
-        self._notice_fork()
         with self.lock:
             if refuse and self._is_full():
                 raise Overloaded
@@ -277,17 +277,12 @@ class WorkerPool:
 
     def close(self) -> None:
         """End the threads once they have done what they were given."""
-        self._notice_fork()
         with self.lock:
             lanes, self.lanes, self.idle, self.waking = self.lanes, [], [], None
             for lane in lanes:
                 lane.closing = True
         for lane in lanes:
             lane.inbox.put(None)
-
-    def _notice_fork(self) -> None:
-        if self.pid != os.getpid():
-            self._reset()
 
     def _free_lane(self) -> PoolLane | None:
         if self.idle and not self.idle[-1].bound:
@@ -331,6 +326,18 @@ class WorkerPool:
         if next_lane is not None:
             next_lane.inbox.bell.ring()
         return job
+
+
+_pools: WeakSet[WorkerPool] = WeakSet()
+
+
+def _reset_all() -> None:
+    for pool in tuple(_pools):
+        pool._reset()
+
+
+if hasattr(os, "register_at_fork"):  # pragma: no branch  # Windows has none
+    os.register_at_fork(after_in_child=_reset_all)
 
 
 def _load(lane: PoolLane) -> int:

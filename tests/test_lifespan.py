@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import re
 import signal
@@ -709,6 +710,10 @@ class TestWsgi:
         assert log == []
 
     def test_child_of_a_fork_begins_anew(self, app, log):
+        @app.before_serving
+        async def collect():
+            gc.collect()  # which would end the parent's life in the child, had it been let go of
+
         add_hooks(app, log)
         Client(app).get("/")
         log.clear()

@@ -574,7 +574,7 @@ async def test_streams_leave_no_cycle(app: Flask, kind: str) -> None:
     try:
         for _ in range(20):
             await get(app)
-        assert [thing for thing in gc.get_objects() if isinstance(thing, _Feed)] == []
+        assert [thing for thing in gc.get_objects() if type(thing) is _Feed] == []
     finally:
         gc.enable()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import random
 import sys
@@ -547,6 +548,28 @@ def test_closed_pool_may_be_used_again(make_pool: t.Any, work: Work) -> None:
     pool.close()
     pool.submit(partial(work.quick, 2))
     wait_until(lambda: len(work.done) == 2)
+
+
+def test_garbage_collected_under_the_lock_may_release_a_lane(make_pool: t.Any) -> None:
+    """A request that nobody awaits any more ends wherever a collection begins."""
+    pool = make_pool(1)
+    lane = pool.choose()
+
+    class Request:
+        def __del__(self) -> None:
+            pool.release(lane)
+
+    def collect() -> None:
+        request: t.Any = Request()
+        request.itself = request
+        del request
+        with pool.lock:
+            gc.collect()
+
+    thread = threading.Thread(target=collect, daemon=True)
+    thread.start()
+    thread.join(PATIENCE)
+    assert not thread.is_alive() and lane.bound == 0
 
 
 # -- fork
