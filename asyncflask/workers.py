@@ -219,7 +219,7 @@ class WorkerPool:
 
     def _reset(self) -> None:
         # A collection of garbage may begin under it, and end a request, which then comes for it again.
-        self.lock = threading.RLock()
+        self.lock: threading.RLock = threading.RLock()
         self.lanes: list[PoolLane] = []
         self.idle: list[PoolLane] = []
         self.backlog: deque[PoolJob] = deque()

@@ -86,6 +86,8 @@ async def test_head_has_the_headers_and_no_body(app: Flask, style: str, what: st
     read.clear()
     answer = await Exchange("HEAD", "/").run(app)
     assert (answer.status, answer.body, len(answer.messages)) == (200, b"", 2)
+    for headers in (answer.headers, with_body.headers):
+        headers.pop("date", None)  # of a file; a second may have begun between the two
     assert answer.headers == with_body.headers
     assert read == [] and closed == [True, True]
 
