@@ -23,6 +23,7 @@ from werkzeug.test import Client, EnvironBuilder
 from werkzeug.wrappers import Response
 
 from asyncflask import Blueprint, Flask, current_app, g, got_serving_exception, request
+from asyncflask.lifespan import lifespan_of
 from asyncflask.shutdown import Listener, ShutdownEvent
 
 number: ContextVar[int] = ContextVar("number", default=0)
@@ -734,6 +735,19 @@ class TestWsgi:
         assert done[1] == 0 and done[0] == pid
         app.ensure_sync(app.shutdown)()
         assert log == OUT
+
+    def test_life_that_its_loop_lets_go_of(self, app, log):
+        """Where a collection of garbage ends it, nothing can be awaited, and any lock may be held."""
+        add_hooks(app, log)
+        loop = asyncio.new_event_loop()
+        try:
+            loop.run_until_complete(app.startup())
+            life = lifespan_of(app)._life
+            life.task.get_coro().close()
+            assert log == IN and life.errors == []
+            life.task._log_destroy_pending = False
+        finally:
+            loop.close()
 
     def test_child_of_a_fork_forgets_no_application_that_is_gone(self):
         code = """
