@@ -742,6 +742,7 @@ def test_answer_before_the_body_was_read(server: GuardedServer) -> None:
 
 def test_upload_that_breaks_off(server: GuardedServer) -> None:
     skip_if_buffered(server)
+    told = len(server.read_log())  # hypercorn on trio may complain of itself where an answer came too early
     before = [event for event in server.events if event.startswith("teardown /up ")]
     with server.send("POST", "/up", "Content-Length: 1000", body=b"x" * 10):
         pass
@@ -750,4 +751,4 @@ def test_upload_that_breaks_off(server: GuardedServer) -> None:
         assert time.monotonic() < deadline
         time.sleep(0.02)
     assert len(after) == len(before) + 1
-    assert "Traceback" not in server.read_log()
+    assert "Traceback" not in server.read_log()[told:]
